@@ -1,0 +1,405 @@
+"""The typed, closed configuration: every key, its type, its range, its default, and which choices exclude each other.
+
+The models are frozen and forbid unknown keys. Their defaults pre-fill the composed tree, so that every leaf can be
+overridden by a dotted name; `scar_ray.config.load` turns violations into one line each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, closed, defaults validated, no silent conversions of infinity or nan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class DataSource(Section):
+    """Where rows come from: a local JSONL(.gz)/CSV/parquet file, or the name of a data set on the hub."""
+
+    source: str = ""
+    split: str = "train"
+    text: str = "text"
+    """Column with the text."""
+    label: str = "label"
+    """Column with the class label (0 or 1); used by reward-model training only."""
+    limit: Count | None = None
+    """Use only the first so many rows."""
+
+
+class Sampling(Section):
+    """How responses are sampled."""
+
+    min_new_tokens: Whole = 0
+    """The EOS is impossible before this many tokens, for the engine and for the learner's log-probabilities alike."""
+    max_new_tokens: Count = 24
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Sampling:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}; lower it"
+            )
+        return self
+
+
+class TaskConfig(Section):
+    """A task: prompts, data and sampling."""
+
+    name: Literal["demo", "imdb"] = "demo"
+    train: DataSource = DataSource()
+    test: DataSource = DataSource()
+    prompt_tokens_min: Count = 4
+    prompt_tokens_max: Count = 8
+    min_chars: Whole = 200
+    """Texts shorter than this give no prompts."""
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TaskConfig:
+        if self.prompt_tokens_min > self.prompt_tokens_max:
+            raise ValueError(
+                f"prompt_tokens_min={self.prompt_tokens_min} is above "
+                f"prompt_tokens_max={self.prompt_tokens_max}; lower it"
+            )
+        return self
+
+
+class CreditConfig(Section):
+    """How the sequence score is shared out; one group file for each choice of `credit=`."""
+
+    method: Literal["sparse", "uniform", "abc", "prefix", "scar"] = "scar"
+    unit: Literal["token", "span", "sentence"] = "span"
+    """What a player is; used by prefix and scar."""
+    estimator: Literal["auto", "shapley", "owen", "paired_tree"] = "auto"
+    """scar only: auto is the exact Owen value where it fits the budget, else the paired tree."""
+    alpha: Fraction = 0.8
+    """Share of the dense reward; 1 - alpha stays on the last token. Used by abc, prefix and scar."""
+    budget: Annotated[int, Field(ge=4)] = 256
+    """scar only: largest number of coalitions of a response."""
+    max_units: Count = 64
+    """prefix and scar: neighbouring units are merged until no more than this are left."""
+    base: Literal["last", "spread", "zero"] = "last"
+    """Where v(empty) goes: the last token, equal parts on the units, or pinned to zero as the SCAR paper writes."""
+
+
+class KLConfig(Section):
+    """Penalty on the divergence from the reference policy, paid per token in the reward (estimator k1)."""
+
+    controller: Literal["fixed", "adaptive"] = "fixed"
+    coef: NonNegative = 0.05
+    target: Positive = 6.0
+    """adaptive only: sequence KL (nats) aimed for."""
+    horizon: Count = 10_000
+    """adaptive only: responses over which the coefficient adapts."""
+
+
+class ShapingConfig(Section):
+    """Changes to the sequence score, made before it is distributed over the tokens."""
+
+    clip: Positive | None = None
+    """Scores are clipped to [-clip, clip]; the shares scale with them."""
+    missing_eos_penalty: NonNegative = 0.0
+    """Taken off a response that does not end with the EOS."""
+    over_length_penalty: NonNegative = 0.0
+    """Taken off a response of max_new_tokens tokens; grows linearly from over_length_start."""
+    over_length_start: Whole | None = None
+    """Response length from which the over-length penalty grows; none: only responses of full length pay."""
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    lr: Positive = 1e-5
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
+    eps: Positive = 1e-5
+    weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """linear and cosine fall to zero at the last step."""
+    warmup_steps: Whole = 0
+    """Training steps over which the rate rises from zero."""
+    max_grad_norm: Positive = 1.0
+
+
+class CriticConfig(Section):
+    """The value function."""
+
+    kind: Literal["shared", "separate"] = "shared"
+    """A value head on the policy's trunk, or a model of its own."""
+    init: Literal["policy", "reward"] = "policy"
+    """separate only: weights its trunk starts from; reward needs a causal reward model with the policy's tokenizer."""
+    lr: Positive = 1e-4
+    """separate only; a shared trunk uses the policy's rate."""
+    coef: NonNegative = 0.1
+    """Weight of the value loss beside the policy loss (shared trunk)."""
+    clip: Positive | None = 0.2
+    """Value clipping range around the old values; none switches it off."""
+    warmup_steps: Whole = 0
+    """First training steps in which only the critic learns."""
+
+
+class BatchConfig(Section):
+    """Batch arithmetic of one training step."""
+
+    prompts: Count = 64
+    """Prompts of a step."""
+    samples: Count = 1
+    """Responses to each prompt."""
+    minibatch: Count = 64
+    """Responses of one optimizer step; divides prompts * samples."""
+
+    @property
+    def responses(self) -> int:
+        return self.prompts * self.samples
+
+
+class AlgorithmConfig(Section):
+    """PPO with per-token rewards."""
+
+    name: Literal["ppo"] = "ppo"
+    batch: BatchConfig = BatchConfig()
+    epochs: Count = 4
+    """Passes over the batch in each step."""
+    gamma: Fraction = 1.0
+    lam: Fraction = 0.95
+    clip: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    log_ratio_clamp: Positive = 20.0
+    entropy_coef: NonNegative = 0.0
+    whiten_advantages: bool = True
+    target_kl: Positive | None = None
+    """Stops the epochs of a step when the mean k3 divergence from the old policy (nats per token) exceeds it."""
+    importance_cap: Positive | None = None
+    """Truncated importance correction for the engine's log-probabilities: weight min(pi_learner/pi_engine, cap)."""
+    kl: KLConfig = KLConfig()
+    shaping: ShapingConfig = ShapingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    critic: CriticConfig = CriticConfig()
+
+    @model_validator(mode="after")
+    def _divides(self) -> AlgorithmConfig:
+        if self.batch.responses % self.batch.minibatch:
+            raise ValueError(
+                f"batch.minibatch={self.batch.minibatch} does not divide the batch of "
+                f"{self.batch.responses} responses (prompts {self.batch.prompts} * samples {self.batch.samples})"
+            )
+        return self
+
+
+class LoraConfig(Section):
+    """Low-rank adapters through peft; the policy with its adapters switched off is the reference."""
+
+    rank: Count = 32
+    alpha: Count = 32
+    target_modules: tuple[str, ...] = ()
+    """Names of the layers to adapt; empty: all linear layers."""
+
+
+class ArchitectureConfig(Section):
+    """A Llama-shaped model trained from scratch by `scar-ray sft` and `scar-ray rm` where no weights are given."""
+
+    vocab_size: Annotated[int, Field(ge=300)] = 4096
+    hidden_size: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    intermediate_size: Count = 384
+    max_positions: Count = 512
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ArchitectureConfig:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of heads={self.heads}")
+        return self
+
+
+class PolicyConfig(Section):
+    """The policy."""
+
+    path: str = ""
+    """Folder of a causal language model, or its name on the hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: LoraConfig | None = None
+
+
+class RewardModelConfig(Section):
+    """The reward model: any Hugging Face sequence classification model, causal or encoder."""
+
+    path: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    label: Whole = 1
+    """Two-label models: the class whose logit minus the other's is the reward."""
+    template: str = "{prompt}{response}"
+    """Text that the reward model reads; the default joins token ids where the tokenizers are the same."""
+    append_eos: bool = True
+    """Causal models: every sequence ends with exactly one EOS, also where the policy did not finish."""
+    max_length: Count | None = None
+    """Longest sequence in reward-model tokens; none: the model's own limit. A longer one is an error, never cut."""
+
+    @model_validator(mode="after")
+    def _slots(self) -> RewardModelConfig:
+        for slot in ("{prompt}", "{response}"):
+            if self.template.count(slot) != 1:
+                raise ValueError(f"template must contain {slot} exactly once, got {self.template!r}")
+        if self.template.index("{prompt}") > self.template.index("{response}"):
+            raise ValueError(f"template must have {{prompt}} before {{response}}, got {self.template!r}")
+        return self
+
+
+class ModelConfig(Section):
+    """Policy and reward model."""
+
+    policy: PolicyConfig = PolicyConfig()
+    reward: RewardModelConfig = RewardModelConfig()
+    scratch: ArchitectureConfig | None = None
+    """Architecture for training from scratch; none: sft and rm start from the paths above."""
+    trust_remote_code: bool = False
+    """Run Python code that ships with a model. Only for models you trust as you trust a program."""
+
+
+class RolloutPoolConfig(Section):
+    """vLLM engines."""
+
+    engines: Count = 1
+    tensor_parallel: Count = 1
+    max_model_len: Count = 1024
+    gpu_memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.85
+    """Share of the GPU's memory an engine may use."""
+    cpu_kv_cache_gb: Positive = 0.25
+    """CPU engines: size of the key-value cache (GiB)."""
+    max_logprob_gap: Positive | None = None
+    """Largest difference between engine and learner log-probabilities of a token before the engine counts as
+    wrong; none: 0.01 in float32 and 2.0 in bfloat16 (nats)."""
+
+
+class LearnerConfig(Section):
+    """DeepSpeed ranks."""
+
+    ranks: Count = 1
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    micro_batch: Count = 8
+    """Responses of one forward and backward pass on a rank; gradients accumulate up to the mini-batch."""
+    offload_optimizer: bool = False
+    gradient_checkpointing: bool = False
+    timeout_s: Annotated[int, Field(ge=30)] = 1800
+    """A collective that waits longer than this for another rank is an error."""
+
+
+class RewardPoolConfig(Section):
+    """Reward-model actors."""
+
+    actors: Count = 1
+    batch_tokens: Count = 16_384
+    """Padded tokens of one forward pass."""
+    responses_per_task: Count = 8
+    """Neighbouring responses of the batch that are scored together; fixes the numbers whatever the pool's size."""
+    gpus_per_actor: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_restarts: Whole = 3
+    """How often a lost actor is started again before the run gives up."""
+
+
+class ClusterConfig(Section):
+    """Which actors run where."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    placement: Literal["separate", "shared"] = "separate"
+    """cuda only: GPUs of their own for engines, learner and reward models, or the same GPUs for all (CUDA IPC)."""
+    address: str | None = None
+    """Ray cluster to join ("auto", host:port); none: the cluster of a Ray job, else a local one."""
+    cpus_per_actor: Positive = 0.5
+    """cpu only: CPUs that an actor reserves."""
+    threads_per_actor: Count = 1
+    """cpu only: threads of each actor."""
+    startup_timeout_s: Annotated[int, Field(ge=1)] = 600
+    """How long to wait for the cluster to grow to the placement asked for, when it could."""
+    rollout: RolloutPoolConfig = RolloutPoolConfig()
+    learner: LearnerConfig = LearnerConfig()
+    reward: RewardPoolConfig = RewardPoolConfig()
+
+
+class TrainerConfig(Section):
+    """The run."""
+
+    steps: Count = 200
+    checkpoint_every: Count = 50
+    keep_checkpoints: Count = 2
+    sample_every: Count = 10
+    """Steps between sample responses written with their credits."""
+    samples_kept: Count = 8
+    """Responses of such a step."""
+    tensorboard: bool = True
+    wandb: bool = False
+
+
+class SupervisedConfig(Section):
+    """`scar-ray sft` and `scar-ray rm`."""
+
+    epochs: Count = 1
+    batch: Count = 32
+    lr: Positive = 5e-4
+    max_tokens: Count = 128
+    warmup_fraction: Fraction = 0.05
+    weight_decay: NonNegative = 0.01
+    crop: bool = False
+    """rm: also train on random crops of the texts, so that short and partial texts get meaningful scores."""
+
+
+class Config(Section):
+    """The whole configuration of one run."""
+
+    seed: Whole = 0
+    name: str | None = None
+    """Name of the run folder; none: made of task, credit, seed and time."""
+    runs: Path = Path("runs")
+    """Folder in which run folders are made."""
+    task: TaskConfig = TaskConfig()
+    credit: CreditConfig = CreditConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    model: ModelConfig = ModelConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    sft: SupervisedConfig = SupervisedConfig()
+    rm: SupervisedConfig = SupervisedConfig()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        learner, batch = self.cluster.learner, self.algorithm.batch
+        per_pass = learner.ranks * learner.micro_batch
+        if batch.minibatch % per_pass:
+            raise ValueError(
+                f"algorithm.batch.minibatch={batch.minibatch} must be a multiple of cluster.learner.ranks * "
+                f"cluster.learner.micro_batch = {learner.ranks} * {learner.micro_batch} = {per_pass}"
+            )
+        if self.model.policy.dtype == "bfloat16" and learner.zero_stage == 0:
+            raise ValueError(
+                "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use zero_stage=1 or higher"
+            )
+        if self.task.prompt_tokens_max + self.task.sampling.max_new_tokens > self.cluster.rollout.max_model_len:
+            raise ValueError(
+                f"task.prompt_tokens_max + task.sampling.max_new_tokens = {self.task.prompt_tokens_max} + "
+                f"{self.task.sampling.max_new_tokens} exceeds cluster.rollout.max_model_len="
+                f"{self.cluster.rollout.max_model_len}; raise it"
+            )
+        if self.cluster.device == "cpu" and self.cluster.placement == "shared":
+            raise ValueError("cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate")
+        if self.algorithm.critic.kind == "shared" and self.model.policy.lora and self.algorithm.critic.init == "reward":
+            raise ValueError("algorithm.critic.init=reward needs algorithm.critic.kind=separate")
+        over = self.algorithm.shaping.over_length_start
+        if over is not None and over >= self.task.sampling.max_new_tokens:
+            raise ValueError(
+                f"algorithm.shaping.over_length_start={over} must be below task.sampling.max_new_tokens="
+                f"{self.task.sampling.max_new_tokens}"
+            )
+        return self

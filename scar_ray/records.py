@@ -1,0 +1,149 @@
+"""Frozen records that travel between the parts of scar_ray.
+
+Shape suffixes, here and everywhere: B responses of a batch, T tokens of a response (its EOS included),
+n players (units of a response), C coalitions. Token indices count response tokens from 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scar_ray.games.plan import Plan
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Tree = int | tuple["Tree", ...]
+"""A hierarchy over players: a player index, or a tuple of subtrees; `((0, 1), 2)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt of a data set."""
+
+    index: int
+    """Position in the task's list of prompts; stable over a run."""
+    token_ids: tuple[int, ...]
+    """Policy tokens, special tokens included; what the engine is given."""
+    text: str
+    """The same prompt as text, special tokens left out; what a reward model with its own tokenizer reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One response asked for: sample number `sample` of `prompt`."""
+
+    row: int
+    """Row of the batch that the response fills, 0..B-1."""
+    prompt: Prompt
+    sample: int
+    seed: int
+    """Sampling seed, derived from (run seed, step, prompt, sample): independent of the engine that serves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One sampled response."""
+
+    row: int
+    prompt: Prompt
+    sample: int
+    token_ids: tuple[int, ...]
+    """T response tokens; the EOS is kept when the policy produced it."""
+    text: str
+    """The response as text, without special tokens."""
+    token_spans: tuple[tuple[int, int], ...]
+    """T half-open character ranges of `text`, monotone and contiguous; an EOS has the empty range at the end."""
+    finished: bool
+    """True when the last token is the EOS."""
+    logprobs_T: NDArray[np.float32]
+    """Behaviour log-probabilities (nats) of the tokens, as the engine sampled them."""
+    policy_version: int
+    engine: str
+    """Name of the engine that produced it, for messages."""
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def n_content(self) -> int:
+        """Tokens that can be players: all but the EOS."""
+        return len(self.token_ids) - int(self.finished)
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The players of a response: contiguous runs of its content tokens that together cover all of them.
+
+    Example: 5 content tokens in two units of 2 and 3 tokens: `ends=(2, 5)`, `tree=(0, 1)`.
+    """
+
+    ends: tuple[int, ...]
+    """n exclusive end positions in tokens, increasing; the last one is the number of content tokens."""
+    tree: Tree
+    """Hierarchy above the players for Owen values; `()` when there are no players."""
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        return (0, *self.ends[:-1]) if self.ends else ()
+
+
+@dataclass(frozen=True, slots=True)
+class CreditPlan:
+    """What a credit method asks of the reward model for one response; the plain score always comes too."""
+
+    units: Units | None = None
+    """The players; None for methods without any."""
+    game: Plan | None = None
+    """Coalitions whose values are needed, and the linear map from values to credits."""
+    attention: bool = False
+    """True when last-layer attention is needed (ABC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the reward model answered for one response; raw, before clipping and penalties."""
+
+    score: float
+    """r(x, y), the plain sequence score; equals the value of the full coalition bit for bit in fp32."""
+    values_C: FloatArray | None = None
+    """v(S) of every coalition of the plan, in its order."""
+    attention_T: FloatArray | None = None
+    """Share of attention that the read position pays to each response token; non-negative, sums to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceScore:
+    """The plain score and what clipping and penalties made of it: `final = scale * raw + penalty`."""
+
+    raw: float
+    scale: float
+    """clip(raw) / raw; 1 without clipping. Multiplies every share of the raw score."""
+    penalty: float
+    """Missing-EOS and over-length penalties, zero or negative; paid at the last token."""
+
+    @property
+    def final(self) -> float:
+        return self.scale * self.raw + self.penalty
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRewards:
+    """The sequence score distributed over the tokens of one response."""
+
+    rewards_T: FloatArray
+    """Reward of each token, KL not included; sums to `SequenceScore.final`."""
+    units: Units
+    """Units for display; every token is a unit of its own for token-wise methods."""
+    credits_n: FloatArray
+    """Credit of each unit before mixing with the sparse reward, in units of the (scaled) reward."""
+    base: float = 0.0
+    """Score of the empty response, v(empty), where the method measured one."""
+    efficiency_residual: float = 0.0
+    """sum(credits) - (v(N) - v(empty)): numerical noise for an efficient method."""

@@ -1,0 +1,101 @@
+"""The three things a trainer needs, as protocols: the loop runs on Ray actors and on plain fakes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scar_ray.records import CreditPlan, Evaluation, Request, Response
+
+Float32Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Token ids of a batch, ragged."""
+
+    prompt_ids: tuple[tuple[int, ...], ...]
+    """B prompts."""
+    response_ids: tuple[tuple[int, ...], ...]
+    """B responses of T_b tokens."""
+
+    def __len__(self) -> int:
+        return len(self.response_ids)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(len(ids) for ids in self.response_ids)
+
+    @property
+    def mask_BT(self) -> NDArray[np.bool_]:
+        """True at response tokens, False at the padding on the right."""
+        lengths = np.asarray(self.lengths)
+        return np.arange(max(self.lengths))[None, :] < lengths[:, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The learner's view of a batch before any update; zeros at padding."""
+
+    logprobs_BT: Float32Array
+    """Log-probabilities (nats) of the response tokens under the sampling temperature."""
+    ref_logprobs_BT: Float32Array
+    """The same under the frozen reference policy."""
+    values_BT: Float32Array
+    """Value of the state in which each token was chosen, before the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class PPOBatch:
+    """Everything the PPO update reads; (B, T) arrays, right-padded."""
+
+    sequences: Sequences
+    old_logprobs_BT: Float32Array
+    old_values_BT: Float32Array
+    advantages_BT: Float32Array
+    returns_BT: Float32Array
+    weights_BT: Float32Array
+    """Importance weights of the tokens; ones unless the correction is on."""
+
+
+class RolloutPool(Protocol):
+    """Samples responses from the current policy."""
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """Yields each response as it finishes, in any order."""
+        ...
+
+
+class RewardPool(Protocol):
+    """Evaluates responses and their coalitions."""
+
+    def evaluate(self, jobs: Iterable[tuple[Response, CreditPlan]], count: int) -> dict[int, Evaluation]:
+        """Evaluations by row. `jobs` is consumed as it comes; scoring of early jobs runs beside it."""
+        ...
+
+
+class Learner(Protocol):
+    """Policy, critic and reference, and their optimizers."""
+
+    def forward(self, sequences: Sequences) -> Forward: ...
+
+    def update(self, batch: PPOBatch, rows: Sequence[int], *, train_policy: bool) -> Mapping[str, float]:
+        """One optimizer step on the mini-batch `rows`; returns its metrics, means over its tokens."""
+        ...
+
+    def sync(self, version: int) -> None:
+        """Brings the policy's weights to the rollout engines, as `version`."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+    def export(self, folder: Path) -> None:
+        """Writes the policy as a Hugging Face model folder."""
+        ...
