@@ -1,0 +1,160 @@
+"""The PPO losses (Schulman et al. 2017) on (B, T) tensors, right-padded, with boolean masks.
+
+Every loss is a sum over tokens divided by an explicit `denominator`, the token count of the whole mini-batch
+over all its micro-batches and ranks. Losses of parts therefore add up to the loss of the whole, and a token
+weighs the same however the mini-batch is split. Metrics are detached sums over tokens, to be added over the
+parts and divided by the token count at the end; a key that ends in `_max` is a maximum instead. What stands
+at padding is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Metrics = dict[str, Tensor]
+
+
+def forbid_early_eos(logits_BTV: Tensor, eos_id: int, min_new_tokens: int) -> Tensor:
+    """Logits with the EOS at -inf in the response positions t < min_new_tokens, as the engine samples them.
+
+    Position t = 0 of `logits_BTV` must be the one that the first response token was sampled from.
+    """
+    if min_new_tokens == 0:
+        return logits_BTV
+    early_TV = torch.zeros(logits_BTV.shape[1:], dtype=torch.bool, device=logits_BTV.device)
+    early_TV[:min_new_tokens, eos_id] = True
+    return logits_BTV.masked_fill(early_TV, float("-inf"))
+
+
+def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor, temperature: float) -> Tensor:
+    """log softmax(logits / temperature) at the given tokens: (B, T), float32, nats.
+
+    logits_BTV[:, t] are those that token t was sampled from. -inf logits have probability 0.
+    """
+
+    def one(logits_TV: Tensor, token_ids_T: Tensor) -> Tensor:
+        tempered_TV = logits_TV.float() / temperature
+        chosen_T = tempered_TV.gather(-1, token_ids_T.unsqueeze(-1)).squeeze(-1)
+        return chosen_T - tempered_TV.logsumexp(-1)
+
+    return _by_response(one, logits_BTV, token_ids_BT)
+
+
+def token_entropy(logits_BTV: Tensor, temperature: float) -> Tensor:
+    """Entropy of softmax(logits / temperature), what tokens are sampled from: (B, T), float32, nats.
+
+    H = logsumexp(x) - sum_v p_v x_v; logits of -inf count 0, in the gradient too.
+    """
+
+    def one(logits_TV: Tensor) -> Tensor:
+        tempered_TV = logits_TV.float() / temperature
+        p_TV = tempered_TV.softmax(-1)
+        # p x is 0 * -inf = nan at a forbidden token, where its limit is 0.
+        finite_TV = tempered_TV.masked_fill(tempered_TV == float("-inf"), 0.0)
+        return tempered_TV.logsumexp(-1) - (p_TV * finite_TV).sum(-1)
+
+    return _by_response(one, logits_BTV)
+
+
+def _by_response(function: Callable[..., Tensor], *arrays_B: Tensor) -> Tensor:
+    """Stacks function(row) over the responses.
+
+    Float32 copies of the logits exist for one response at a time only: they are made again in the backward
+    pass, where keeping them would hold several (B, T, V) tensors.
+    """
+    rows = zip(*(array.unbind() for array in arrays_B), strict=True)
+    return torch.stack(
+        [checkpoint(function, *row, use_reentrant=False, preserve_rng_state=False) for row in rows]
+    )
+
+
+def policy_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    advantages_BT: Tensor,
+    mask_BT: Tensor,
+    weights_BT: Tensor,
+    *,
+    clip: float,
+    log_ratio_clamp: float,
+    denominator: float,
+) -> tuple[Tensor, Metrics]:
+    """Clipped surrogate (Schulman et al. 2017, equation 7):
+
+        loss = -sum_t w_t * min(ratio_t A_t, clip(ratio_t, 1 - clip, 1 + clip) A_t) / denominator
+        ratio_t = exp(clamp(log pi(a_t) - log pi_old(a_t), -log_ratio_clamp, log_ratio_clamp))
+
+    w are importance weights, ones without the correction. At ratio 1 the gradient is the policy gradient,
+    -sum_t w_t A_t grad log pi(a_t) / denominator.
+
+    Metrics: policy_loss (the sum above, undivided); clip_fraction, tokens whose clipped branch is the smaller
+    one; approx_kl, k3 = ratio - 1 - log ratio, an estimate of KL(pi_old || pi) (nats); ratio; ratio_max.
+    """
+    log_ratio_BT = (logprobs_BT - old_logprobs_BT).masked_fill(~mask_BT, 0.0)
+    log_ratio_BT = log_ratio_BT.clamp(-log_ratio_clamp, log_ratio_clamp)
+    ratio_BT = log_ratio_BT.exp()
+    advantages_BT = advantages_BT.masked_fill(~mask_BT, 0.0)
+    plain_BT = ratio_BT * advantages_BT
+    clipped_BT = ratio_BT.clamp(1.0 - clip, 1.0 + clip) * advantages_BT
+    total = -(weights_BT.masked_fill(~mask_BT, 0.0) * torch.minimum(plain_BT, clipped_BT)).sum()
+    with torch.no_grad():
+        metrics = {
+            "policy_loss": total.detach(),
+            "clip_fraction": (clipped_BT < plain_BT).sum().float(),
+            "approx_kl": (log_ratio_BT.expm1() - log_ratio_BT).sum(),
+            "ratio": ratio_BT[mask_BT].sum(),
+            "ratio_max": ratio_BT.masked_fill(~mask_BT, 0.0).max(),
+        }
+    return total / denominator, metrics
+
+
+def value_loss(
+    values_BT: Tensor,
+    old_values_BT: Tensor,
+    returns_BT: Tensor,
+    mask_BT: Tensor,
+    *,
+    clip: float | None,
+    denominator: float,
+) -> tuple[Tensor, Metrics]:
+    """Clipped squared error of the critic:
+
+        loss = sum_t 0.5 * max((V_t - R_t)^2, (V_clip_t - R_t)^2) / denominator
+        V_clip_t = clip(V_t, V_old_t - clip, V_old_t + clip)
+
+    Without `clip`: sum_t 0.5 * (V_t - R_t)^2 / denominator.
+
+    Metrics: value_loss (the sum above, undivided); value_error, squared errors before clipping;
+    value_clip_fraction, tokens whose clipped error is the larger one.
+    """
+    values_BT = values_BT.float().masked_fill(~mask_BT, 0.0)
+    old_values_BT = old_values_BT.masked_fill(~mask_BT, 0.0)
+    returns_BT = returns_BT.masked_fill(~mask_BT, 0.0)
+    error_BT = worst_BT = (values_BT - returns_BT) ** 2
+    if clip is not None:
+        near_BT = torch.clamp(values_BT, old_values_BT - clip, old_values_BT + clip)
+        worst_BT = torch.maximum(error_BT, ((near_BT - returns_BT) ** 2).masked_fill(~mask_BT, 0.0))
+    total = 0.5 * worst_BT.sum()
+    with torch.no_grad():
+        metrics = {
+            "value_loss": total.detach(),
+            "value_error": error_BT.sum(),
+            "value_clip_fraction": (worst_BT > error_BT).sum().float(),
+        }
+    return total / denominator, metrics
+
+
+def entropy_bonus(entropy_BT: Tensor, mask_BT: Tensor, *, denominator: float) -> tuple[Tensor, Metrics]:
+    """sum_t H_t / denominator, subtracted from the loss with a coefficient. Metrics: entropy (undivided)."""
+    total = entropy_BT.masked_fill(~mask_BT, 0.0).sum()
+    return total / denominator, {"entropy": total.detach()}
+
+
+def combine_metrics(parts: Sequence[Metrics]) -> Metrics:
+    """Metrics of a mini-batch from those of its micro-batches or ranks: sums added, `_max` by maximum."""
+    stacked = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+    return {name: x.max() if name.endswith("_max") else x.sum() for name, x in stacked.items()}
