@@ -1,7 +1,7 @@
-"""The typed, closed configuration: every key, its type, its range, its default, and which choices exclude each other.
+"""The typed, closed configuration: every key, its type, range and default, and which choices exclude each other.
 
-The models are frozen and forbid unknown keys. Their defaults pre-fill the composed tree, so that every leaf can be
-overridden by a dotted name; `scar_ray.config.load` turns violations into one line each.
+The models are frozen and forbid unknown keys. Their defaults pre-fill the composed tree, so that every leaf can
+be overridden by a dotted name; `scar_ray.config.load` turns violations into one line each.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sampling(Section):
     """How responses are sampled."""
 
     min_new_tokens: Whole = 0
-    """The EOS is impossible before this many tokens, for the engine and for the learner's log-probabilities alike."""
+    """The EOS is impossible before this many tokens, for the engine and the learner's log-probabilities alike."""
     max_new_tokens: Count = 24
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -50,7 +50,8 @@ class Sampling(Section):
     def _ordered(self) -> Sampling:
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
-                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}; lower it"
+                f"min_new_tokens={self.min_new_tokens} is above "
+                f"max_new_tokens={self.max_new_tokens}; lower it"
             )
         return self
 
@@ -92,7 +93,7 @@ class CreditConfig(Section):
     max_units: Count = 64
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
-    """Where v(empty) goes: the last token, equal parts on the units, or pinned to zero as the SCAR paper writes."""
+    """Where v(empty) goes: the last token, equal parts on the units, or pinned to zero (the SCAR paper's text)."""
 
 
 class KLConfig(Section):
@@ -140,7 +141,7 @@ class CriticConfig(Section):
     kind: Literal["shared", "separate"] = "shared"
     """A value head on the policy's trunk, or a model of its own."""
     init: Literal["policy", "reward"] = "policy"
-    """separate only: weights its trunk starts from; reward needs a causal reward model with the policy's tokenizer."""
+    """separate only: weights its trunk starts from; reward needs a causal one with the policy's tokenizer."""
     lr: Positive = 1e-4
     """separate only; a shared trunk uses the policy's rate."""
     coef: NonNegative = 0.1
@@ -180,9 +181,9 @@ class AlgorithmConfig(Section):
     entropy_coef: NonNegative = 0.0
     whiten_advantages: bool = True
     target_kl: Positive | None = None
-    """Stops the epochs of a step when the mean k3 divergence from the old policy (nats per token) exceeds it."""
+    """Stops a step's epochs when the mean k3 divergence from the old policy (nats per token) exceeds it."""
     importance_cap: Positive | None = None
-    """Truncated importance correction for the engine's log-probabilities: weight min(pi_learner/pi_engine, cap)."""
+    """Truncated importance correction of the engine's log-probabilities: min(pi_learner/pi_engine, cap)."""
     kl: KLConfig = KLConfig()
     shaping: ShapingConfig = ShapingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -193,7 +194,8 @@ class AlgorithmConfig(Section):
         if self.batch.responses % self.batch.minibatch:
             raise ValueError(
                 f"batch.minibatch={self.batch.minibatch} does not divide the batch of "
-                f"{self.batch.responses} responses (prompts {self.batch.prompts} * samples {self.batch.samples})"
+                f"{self.batch.responses} responses (prompts {self.batch.prompts} * "
+                f"samples {self.batch.samples})"
             )
         return self
 
@@ -208,7 +210,7 @@ class LoraConfig(Section):
 
 
 class ArchitectureConfig(Section):
-    """A Llama-shaped model trained from scratch by `scar-ray sft` and `scar-ray rm` where no weights are given."""
+    """A Llama-shaped model that `scar-ray sft` and `scar-ray rm` train from scratch."""
 
     vocab_size: Annotated[int, Field(ge=300)] = 4096
     hidden_size: Count = 128
@@ -246,7 +248,7 @@ class RewardModelConfig(Section):
     append_eos: bool = True
     """Causal models: every sequence ends with exactly one EOS, also where the policy did not finish."""
     max_length: Count | None = None
-    """Longest sequence in reward-model tokens; none: the model's own limit. A longer one is an error, never cut."""
+    """Longest sequence in reward-model tokens; none: the model's limit. A longer one is an error, never cut."""
 
     @model_validator(mode="after")
     def _slots(self) -> RewardModelConfig:
@@ -304,7 +306,7 @@ class RewardPoolConfig(Section):
     batch_tokens: Count = 16_384
     """Padded tokens of one forward pass."""
     responses_per_task: Count = 8
-    """Neighbouring responses of the batch that are scored together; fixes the numbers whatever the pool's size."""
+    """Neighbouring responses scored together; keeps the numbers the same whatever the pool's size."""
     gpus_per_actor: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     max_restarts: Whole = 3
     """How often a lost actor is started again before the run gives up."""
@@ -315,7 +317,7 @@ class ClusterConfig(Section):
 
     device: Literal["cpu", "cuda"] = "cpu"
     placement: Literal["separate", "shared"] = "separate"
-    """cuda only: GPUs of their own for engines, learner and reward models, or the same GPUs for all (CUDA IPC)."""
+    """cuda only: GPUs of their own for engines, learner and reward models, or the same for all (CUDA IPC)."""
     address: str | None = None
     """Ray cluster to join ("auto", host:port); none: the cluster of a Ray job, else a local one."""
     cpus_per_actor: Positive = 0.5
@@ -384,17 +386,26 @@ class Config(Section):
             )
         if self.model.policy.dtype == "bfloat16" and learner.zero_stage == 0:
             raise ValueError(
-                "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use zero_stage=1 or higher"
+                "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use zero_stage=1 to 3"
             )
-        if self.task.prompt_tokens_max + self.task.sampling.max_new_tokens > self.cluster.rollout.max_model_len:
+        if (
+            self.task.prompt_tokens_max + self.task.sampling.max_new_tokens
+            > self.cluster.rollout.max_model_len
+        ):
             raise ValueError(
                 f"task.prompt_tokens_max + task.sampling.max_new_tokens = {self.task.prompt_tokens_max} + "
                 f"{self.task.sampling.max_new_tokens} exceeds cluster.rollout.max_model_len="
                 f"{self.cluster.rollout.max_model_len}; raise it"
             )
         if self.cluster.device == "cpu" and self.cluster.placement == "shared":
-            raise ValueError("cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate")
-        if self.algorithm.critic.kind == "shared" and self.model.policy.lora and self.algorithm.critic.init == "reward":
+            raise ValueError(
+                "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate"
+            )
+        if (
+            self.algorithm.critic.kind == "shared"
+            and self.model.policy.lora
+            and self.algorithm.critic.init == "reward"
+        ):
             raise ValueError("algorithm.critic.init=reward needs algorithm.critic.kind=separate")
         over = self.algorithm.shaping.over_length_start
         if over is not None and over >= self.task.sampling.max_new_tokens:
