@@ -1,6 +1,6 @@
 """Composes the configuration from group files and overrides (Hydra) and validates it (pydantic).
 
-Precedence, lowest first: the schema's defaults, configs/config.yaml with the chosen group files, the overrides.
+Precedence, lowest first: the schema's defaults, config.yaml with the chosen group files, the overrides.
 A group file holds only what differs from the defaults, so choosing another one replaces the whole block.
 """
 

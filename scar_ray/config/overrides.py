@@ -1,4 +1,4 @@
-"""Overrides such as `credit=abc` and `algorithm.kl.coef=0.1`, and sweeps such as `seed=0,1,2` in Hydra's grammar."""
+"""Overrides such as `algorithm.kl.coef=0.1` and sweeps such as `seed=0,1,2`, in Hydra's grammar."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The typed, closed configuration: every key, its type, range and default, and which choices exclude each other.
+"""The typed, closed configuration: every key, its type, range and default, and what excludes each other.
 
-The models are frozen and forbid unknown keys. Their defaults pre-fill the composed tree, so that every leaf can
-be overridden by a dotted name; `scar_ray.config.load` turns violations into one line each.
+The models are frozen and forbid unknown keys. Their defaults pre-fill the composed tree, so that every leaf
+can be overridden by a dotted name; `scar_ray.config.load` turns violations into one line each.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sampling(Section):
     """How responses are sampled."""
 
     min_new_tokens: Whole = 0
-    """The EOS is impossible before this many tokens, for the engine and the learner's log-probabilities alike."""
+    """The EOS is impossible before this many tokens, for engine and learner log-probabilities alike."""
     max_new_tokens: Count = 24
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -93,7 +93,7 @@ class CreditConfig(Section):
     max_units: Count = 64
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
-    """Where v(empty) goes: the last token, equal parts on the units, or pinned to zero (the SCAR paper's text)."""
+    """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper's text)."""
 
 
 class KLConfig(Section):
@@ -248,7 +248,7 @@ class RewardModelConfig(Section):
     append_eos: bool = True
     """Causal models: every sequence ends with exactly one EOS, also where the policy did not finish."""
     max_length: Count | None = None
-    """Longest sequence in reward-model tokens; none: the model's limit. A longer one is an error, never cut."""
+    """Longest sequence in reward-model tokens; none: the model's limit. Longer is an error, never cut."""
 
     @model_validator(mode="after")
     def _slots(self) -> RewardModelConfig:
@@ -386,7 +386,7 @@ class Config(Section):
             )
         if self.model.policy.dtype == "bfloat16" and learner.zero_stage == 0:
             raise ValueError(
-                "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use zero_stage=1 to 3"
+                "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use 1, 2 or 3"
             )
         if (
             self.task.prompt_tokens_max + self.task.sampling.max_new_tokens
