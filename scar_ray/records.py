@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scar_ray.games.plan import Plan
+from scar_ray.games.tree import Tree as Tree
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Tree = int | tuple["Tree", ...]
-"""A hierarchy over players: a player index, or a tuple of subtrees; `((0, 1), 2)`."""
 
 
 @dataclass(frozen=True, slots=True)

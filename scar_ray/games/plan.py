@@ -26,22 +26,34 @@ class Plan:
     def __post_init__(self) -> None:
         C, n = self.coalitions_Cn.shape
         assert self.operator_nC.shape == (n, C), (self.coalitions_Cn.shape, self.operator_nC.shape)
-        assert n > 0 and C >= 2 and not self.coalitions_Cn[0].any() and self.coalitions_Cn[1].all()
+        assert n > 0, "a game needs a player"
+        assert C >= 2, "a plan needs the empty and the full coalition"
+        assert not self.coalitions_Cn[0].any(), "row 0 is the empty coalition"
+        assert self.coalitions_Cn[1].all(), "row 1 is the full coalition"
 
     @property
     def n_players(self) -> int:
-        return self.coalitions_Cn.shape[1]
+        return int(self.coalitions_Cn.shape[1])
 
     @property
     def n_coalitions(self) -> int:
-        return self.coalitions_Cn.shape[0]
+        return int(self.coalitions_Cn.shape[0])
 
     def credits(self, values_C: NDArray[np.float64]) -> NDArray[np.float64]:
         """phi_n for the values of the coalitions, in their order. ValueError when a value is not finite."""
         values_C = np.asarray(values_C, dtype=np.float64)
         if values_C.shape != (self.n_coalitions,):
-            raise ValueError(f"values: expected {self.n_coalitions} coalition values, got shape {values_C.shape}")
+            raise ValueError(
+                f"values: expected {self.n_coalitions} coalition values, got shape {values_C.shape}"
+            )
         if not np.isfinite(values_C).all():
             bad = int(np.flatnonzero(~np.isfinite(values_C))[0])
             raise ValueError(f"values: coalition {bad} has value {values_C[bad]}; every value must be finite")
         return self.operator_nC @ values_C
+
+
+def frozen_plan(coalitions_Cn: NDArray[np.bool_], operator_nC: NDArray[np.float64], estimator: str) -> Plan:
+    """A plan whose arrays are read-only, because one cached plan serves many responses."""
+    coalitions_Cn.flags.writeable = False
+    operator_nC.flags.writeable = False
+    return Plan(coalitions_Cn, operator_nC, estimator)
