@@ -35,7 +35,7 @@ def gae(
         R_t     = A_t + V_t
 
     V_t is the value of the state before token t, and V = A = 0 beyond the last token of a response. That also
-    holds for truncated responses: the episode ends where sampling stopped, nothing is bootstrapped, because the
+    holds for truncated responses: the episode ends where sampling stopped and nothing is bootstrapped, as the
     reward model has scored the response as it stands. Special cases: lam = 1 makes R_t the discounted
     reward-to-go whatever the values; lam = 0 makes A_t the one-step temporal difference.
 

@@ -131,7 +131,7 @@ def value_loss(
     Metrics: value_loss (the sum above, undivided); value_error, squared errors before clipping;
     value_clip_fraction, tokens whose clipped error is the larger one.
     """
-    values_BT = values_BT.float().masked_fill(~mask_BT, 0.0)
+    values_BT = values_BT.masked_fill(~mask_BT, 0.0)
     old_values_BT = old_values_BT.masked_fill(~mask_BT, 0.0)
     returns_BT = returns_BT.masked_fill(~mask_BT, 0.0)
     error_BT = worst_BT = (values_BT - returns_BT) ** 2
