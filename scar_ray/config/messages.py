@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from scar_ray.config.schema import Config, Section
+from scar_ray.config.schema import Config
+from scar_ray.config.section import Section
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 _COMBINATION = "value_error"
@@ -22,9 +23,12 @@ _COMBINATION = "value_error"
 def violation_lines(error: ValidationError, *, combinations: bool = True) -> list[str]:
     """One line for each violation; without `combinations` only those that one key alone explains."""
     return [
-        _violation(detail["type"], detail["loc"], detail["input"], detail.get("ctx", {}))
+        line
         for detail in error.errors()
         if combinations or detail["type"] != _COMBINATION
+        for line in _violation(
+            detail["type"], detail["loc"], detail["input"], detail.get("ctx", {})
+        ).splitlines()
     ]
 
 

@@ -9,19 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, closed, defaults validated, no silent conversions of infinity or nan."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+from scar_ray.config.cluster import ClusterConfig
+from scar_ray.config.cluster import LearnerConfig as LearnerConfig
+from scar_ray.config.cluster import RewardPoolConfig as RewardPoolConfig
+from scar_ray.config.cluster import RolloutPoolConfig as RolloutPoolConfig
+from scar_ray.config.combinations import conflicts
+from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
 
 
 class DataSource(Section):
@@ -93,7 +88,7 @@ class CreditConfig(Section):
     max_units: Count = 64
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
-    """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper's text)."""
+    """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper)."""
 
 
 class KLConfig(Section):
@@ -271,66 +266,6 @@ class ModelConfig(Section):
     """Run Python code that ships with a model. Only for models you trust as you trust a program."""
 
 
-class RolloutPoolConfig(Section):
-    """vLLM engines."""
-
-    engines: Count = 1
-    tensor_parallel: Count = 1
-    max_model_len: Count = 1024
-    gpu_memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.85
-    """Share of the GPU's memory an engine may use."""
-    cpu_kv_cache_gb: Positive = 0.25
-    """CPU engines: size of the key-value cache (GiB)."""
-    max_logprob_gap: Positive | None = None
-    """Largest difference between engine and learner log-probabilities of a token before the engine counts as
-    wrong; none: 0.01 in float32 and 2.0 in bfloat16 (nats)."""
-
-
-class LearnerConfig(Section):
-    """DeepSpeed ranks."""
-
-    ranks: Count = 1
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    micro_batch: Count = 8
-    """Responses of one forward and backward pass on a rank; gradients accumulate up to the mini-batch."""
-    offload_optimizer: bool = False
-    gradient_checkpointing: bool = False
-    timeout_s: Annotated[int, Field(ge=30)] = 1800
-    """A collective that waits longer than this for another rank is an error."""
-
-
-class RewardPoolConfig(Section):
-    """Reward-model actors."""
-
-    actors: Count = 1
-    batch_tokens: Count = 16_384
-    """Padded tokens of one forward pass."""
-    responses_per_task: Count = 8
-    """Neighbouring responses scored together; keeps the numbers the same whatever the pool's size."""
-    gpus_per_actor: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    max_restarts: Whole = 3
-    """How often a lost actor is started again before the run gives up."""
-
-
-class ClusterConfig(Section):
-    """Which actors run where."""
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    placement: Literal["separate", "shared"] = "separate"
-    """cuda only: GPUs of their own for engines, learner and reward models, or the same for all (CUDA IPC)."""
-    address: str | None = None
-    """Ray cluster to join ("auto", host:port); none: the cluster of a Ray job, else a local one."""
-    cpus_per_actor: Positive = 0.5
-    """cpu only: CPUs that an actor reserves."""
-    threads_per_actor: Count = 1
-    """cpu only: threads of each actor."""
-    startup_timeout_s: Annotated[int, Field(ge=1)] = 600
-    """How long to wait for the cluster to grow to the placement asked for, when it could."""
-    rollout: RolloutPoolConfig = RolloutPoolConfig()
-    learner: LearnerConfig = LearnerConfig()
-    reward: RewardPoolConfig = RewardPoolConfig()
-
-
 class TrainerConfig(Section):
     """The run."""
 
@@ -377,40 +312,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
-        learner, batch = self.cluster.learner, self.algorithm.batch
-        per_pass = learner.ranks * learner.micro_batch
-        if batch.minibatch % per_pass:
-            raise ValueError(
-                f"algorithm.batch.minibatch={batch.minibatch} must be a multiple of cluster.learner.ranks * "
-                f"cluster.learner.micro_batch = {learner.ranks} * {learner.micro_batch} = {per_pass}"
-            )
-        if self.model.policy.dtype == "bfloat16" and learner.zero_stage == 0:
-            raise ValueError(
-                "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use 1, 2 or 3"
-            )
-        if (
-            self.task.prompt_tokens_max + self.task.sampling.max_new_tokens
-            > self.cluster.rollout.max_model_len
-        ):
-            raise ValueError(
-                f"task.prompt_tokens_max + task.sampling.max_new_tokens = {self.task.prompt_tokens_max} + "
-                f"{self.task.sampling.max_new_tokens} exceeds cluster.rollout.max_model_len="
-                f"{self.cluster.rollout.max_model_len}; raise it"
-            )
-        if self.cluster.device == "cpu" and self.cluster.placement == "shared":
-            raise ValueError(
-                "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate"
-            )
-        if (
-            self.algorithm.critic.kind == "shared"
-            and self.model.policy.lora
-            and self.algorithm.critic.init == "reward"
-        ):
-            raise ValueError("algorithm.critic.init=reward needs algorithm.critic.kind=separate")
-        over = self.algorithm.shaping.over_length_start
-        if over is not None and over >= self.task.sampling.max_new_tokens:
-            raise ValueError(
-                f"algorithm.shaping.over_length_start={over} must be below task.sampling.max_new_tokens="
-                f"{self.task.sampling.max_new_tokens}"
-            )
+        problems = conflicts(self)
+        if problems:
+            raise ValueError("\n".join(problems))
         return self

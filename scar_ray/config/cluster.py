@@ -1,0 +1,69 @@
+"""The cluster section: how many actors of each role, and where they run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scar_ray.config.section import Count, Positive, Section, Whole
+
+
+class RolloutPoolConfig(Section):
+    """vLLM engines."""
+
+    engines: Count = 1
+    tensor_parallel: Count = 1
+    max_model_len: Count = 1024
+    gpu_memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.85
+    """Share of the GPU's memory an engine may use."""
+    cpu_kv_cache_gb: Positive = 0.25
+    """CPU engines: size of the key-value cache (GiB)."""
+    max_logprob_gap: Positive | None = None
+    """Largest difference between engine and learner log-probabilities of a token before the engine counts as
+    wrong; none: 0.01 in float32 and 2.0 in bfloat16 (nats)."""
+
+
+class LearnerConfig(Section):
+    """DeepSpeed ranks."""
+
+    ranks: Count = 1
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    micro_batch: Count = 8
+    """Responses of one forward and backward pass on a rank; gradients accumulate up to the mini-batch."""
+    offload_optimizer: bool = False
+    gradient_checkpointing: bool = False
+    timeout_s: Annotated[int, Field(ge=30)] = 1800
+    """A collective that waits longer than this for another rank is an error."""
+
+
+class RewardPoolConfig(Section):
+    """Reward-model actors."""
+
+    actors: Count = 1
+    batch_tokens: Count = 16_384
+    """Padded tokens of one forward pass."""
+    responses_per_task: Count = 8
+    """Neighbouring responses scored together; keeps the numbers the same whatever the pool's size."""
+    gpus_per_actor: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    max_restarts: Whole = 3
+    """How often a lost actor is started again before the run gives up."""
+
+
+class ClusterConfig(Section):
+    """Which actors run where."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    placement: Literal["separate", "shared"] = "separate"
+    """cuda only: GPUs of their own for engines, learner and reward models, or the same for all (CUDA IPC)."""
+    address: str | None = None
+    """Ray cluster to join ("auto", host:port); none: the cluster of a Ray job, else a local one."""
+    cpus_per_actor: Positive = 0.5
+    """cpu only: CPUs that an actor reserves."""
+    threads_per_actor: Count = 1
+    """cpu only: threads of each actor."""
+    startup_timeout_s: Annotated[int, Field(ge=1)] = 600
+    """How long to wait for the cluster to grow to the placement asked for, when it could."""
+    rollout: RolloutPoolConfig = RolloutPoolConfig()
+    learner: LearnerConfig = LearnerConfig()
+    reward: RewardPoolConfig = RewardPoolConfig()

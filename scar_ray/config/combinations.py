@@ -1,0 +1,96 @@
+"""Combinations of valid keys that exclude each other, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scar_ray.config.schema import Config
+
+MAX_SHAPLEY_UNITS = 16
+"""Largest game whose exact Shapley values `scar_ray.games.shapley` computes."""
+
+
+def conflicts(config: Config) -> list[str]:
+    """One line for each combination that cannot work; empty when all is well."""
+    return [*_models(config), *_lengths(config), *_credit(config), *_algorithm(config), *_cluster(config)]
+
+
+def _models(config: Config) -> Iterator[str]:
+    if config.task.name == "demo":
+        return  # trains what it is not given
+    for key, path in (("policy", config.model.policy.path), ("reward", config.model.reward.path)):
+        if not path:
+            yield (
+                f"model.{key}.path is empty, but only task=demo makes models of its own; "
+                f"use model=tiny or set model.{key}.path"
+            )
+
+
+def _lengths(config: Config) -> Iterator[str]:
+    task, limit = config.task, config.cluster.rollout.max_model_len
+    length = task.prompt_tokens_max + task.sampling.max_new_tokens
+    if length > limit:
+        yield (
+            f"task.prompt_tokens_max + task.sampling.max_new_tokens = {task.prompt_tokens_max} + "
+            f"{task.sampling.max_new_tokens} exceeds cluster.rollout.max_model_len={limit}; raise it"
+        )
+    start = config.algorithm.shaping.over_length_start
+    if start is not None and start >= task.sampling.max_new_tokens:
+        yield (
+            f"algorithm.shaping.over_length_start={start} must be below task.sampling.max_new_tokens="
+            f"{task.sampling.max_new_tokens}"
+        )
+
+
+def _credit(config: Config) -> Iterator[str]:
+    """A response must never need more coalitions than the budget, however long it gets."""
+    credit = config.credit
+    if credit.method != "scar":
+        return
+    n = min(credit.max_units, config.task.sampling.max_new_tokens)
+    up_to = f"up to {n} units (the smaller of credit.max_units and task.sampling.max_new_tokens)"
+    if credit.estimator == "shapley":
+        affordable = min(credit.budget.bit_length() - 1, MAX_SHAPLEY_UNITS)
+        if n > affordable:
+            yield (
+                f"credit.estimator=shapley needs 2^n coalitions for {up_to}, over credit.budget="
+                f"{credit.budget}; "
+                f"use credit.max_units={affordable} or credit.estimator=auto"
+            )
+    elif credit.estimator in ("auto", "paired_tree"):
+        # Any tree over n leaves has at most as many nodes as a binary one.
+        cost = max(4 * n - 4, 2)
+        if cost > credit.budget:
+            yield (
+                f"credit.budget={credit.budget} is too small for {up_to}, which can need {cost} coalitions; "
+                f"use credit.max_units={(credit.budget + 4) // 4} or credit.budget={cost}"
+            )
+
+
+def _algorithm(config: Config) -> Iterator[str]:
+    batch, learner, critic = config.algorithm.batch, config.cluster.learner, config.algorithm.critic
+    per_pass = learner.ranks * learner.micro_batch
+    if batch.minibatch % per_pass:
+        yield (
+            f"algorithm.batch.minibatch={batch.minibatch} must be a multiple of cluster.learner.ranks * "
+            f"cluster.learner.micro_batch = {learner.ranks} * {learner.micro_batch} = {per_pass}"
+        )
+    if critic.init == "reward" and critic.kind == "shared":
+        yield "algorithm.critic.init=reward needs algorithm.critic.kind=separate"
+
+
+def _cluster(config: Config) -> Iterator[str]:
+    cluster = config.cluster
+    if config.model.policy.dtype == "bfloat16" and cluster.learner.zero_stage == 0:
+        yield "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use 1, 2 or 3"
+    if cluster.placement == "shared":
+        if cluster.device == "cpu":
+            yield "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate"
+        gpus = cluster.rollout.engines * cluster.rollout.tensor_parallel
+        if gpus != cluster.learner.ranks:
+            yield (
+                f"cluster.placement=shared gives each engine's GPU one learner rank: cluster.learner.ranks="
+                f"{cluster.learner.ranks} must equal cluster.rollout.engines * tensor_parallel = {gpus}"
+            )
