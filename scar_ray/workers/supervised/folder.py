@@ -1,0 +1,75 @@
+"""Where a trained model goes: written beside its place and moved there when whole; metrics and progress lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_LINE_EVERY_S = 3.0
+
+
+class RunLog:
+    """Appends every step to `metrics.jsonl` and prints a progress line every few seconds."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._file = (folder / "metrics.jsonl").open("w", encoding="utf-8")
+        self._start = self._printed = time.monotonic()
+
+    def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        now = time.monotonic()
+        if now - self._printed >= _LINE_EVERY_S or step == steps:
+            left = (now - self._start) / step * (steps - step)
+            self.line(f"step {step}/{steps} loss {metrics['loss']:.3f} {left:.0f} s left")
+            self._printed = now
+
+    def line(self, text: str) -> None:
+        print(f"{self.name}: {text}", flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the log was opened."""
+        return time.monotonic() - self._start
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def whole_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes `out` when the block ends well and vanishes when it does not.
+
+    ValueError when `out` already holds something or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"output folder {out} is not empty; choose another one or remove it")
+    unfinished = out.parent / f".{out.name}.unfinished-{os.getpid()}"
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"output folder {out} cannot be made: {error.strerror}") from error
+    try:
+        yield unfinished
+        os.replace(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def save_model(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: Mapping[str, object]
+) -> None:
+    """Weights as safetensors, tokenizer, and `summary.json`."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
