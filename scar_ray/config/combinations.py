@@ -94,3 +94,9 @@ def _cluster(config: Config) -> Iterator[str]:
                 f"cluster.placement=shared gives each engine's GPU one learner rank: cluster.learner.ranks="
                 f"{cluster.learner.ranks} must equal cluster.rollout.engines * tensor_parallel = {gpus}"
             )
+        fullest = -(-cluster.reward.actors // cluster.learner.ranks)
+        if fullest * cluster.reward.gpus_per_actor >= 1:
+            yield (
+                f"cluster.reward.gpus_per_actor={cluster.reward.gpus_per_actor:g} leaves nothing of a GPU "
+                f"shared with {fullest} reward actors; lower it to {0.4 / fullest:.2g}"
+            )

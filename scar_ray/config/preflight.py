@@ -1,0 +1,201 @@
+"""Checks of this machine before anything heavy is imported or started: models, data, disk, packages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from scar_ray.config.errors import UserError
+from scar_ray.config.model_folder import ModelFolder, is_local, read_model_folder, same_tokenizer
+from scar_ray.config.schema import Config, DataSource
+
+_UNNEEDED_PACKAGES = ("torchvision", "torchaudio", "torchcodec")
+_DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+_STATE_BYTES = 12
+"""Bytes of a parameter in a checkpoint: float32 weight and two Adam moments."""
+_LOGS_BYTES = 100 * 2**20
+"""Room for metrics, samples and logs."""
+
+
+def preflight(config: Config) -> None:
+    """Checks that a training run can start here.
+
+    Raises:
+        UserError: one line for each thing that is missing or does not fit.
+    """
+    problems = missing(config)
+    if not problems:
+        problems = [*_unwritable(config.runs), *_broken_packages()]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
+    """Checks that `scar-ray sft` or `scar-ray rm` can start here.
+
+    Raises:
+        UserError: one line for each thing that is missing.
+    """
+    problems = [*_data(config, "train"), *_data(config, "test")]
+    if config.model.scratch is None:
+        role: Literal["policy", "reward"] = "policy" if command == "sft" else "reward"
+        problems += [line for line in [_folder(config, role)] if isinstance(line, str)]
+    problems += _broken_packages()
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def missing(config: Config) -> list[str]:
+    """One line for each thing that a training run needs and that is not here; imports nothing heavy."""
+    policy, reward = _folder(config, "policy"), _folder(config, "reward")
+    problems = [found for found in (policy, reward) if isinstance(found, str)]
+    if isinstance(policy, ModelFolder):
+        problems += _policy(config, policy)
+    if isinstance(reward, ModelFolder):
+        problems += _reward(config, reward)
+        if isinstance(policy, ModelFolder):
+            problems += _reward_length(config, policy, reward)
+    problems += _data(config, "train")
+    problems += _disk(config, policy.n_parameters if isinstance(policy, ModelFolder) else 0)
+    if config.trainer.wandb and find_spec("wandb") is None:
+        problems.append(
+            "trainer.wandb=true needs the package wandb; install it: pip install 'scar-ray[wandb]'"
+        )
+    return problems
+
+
+def _folder(config: Config, role: Literal["policy", "reward"]) -> ModelFolder | str | None:
+    """Facts of a local model folder, or the line that says what is wrong; None for hub and demo models."""
+    path = getattr(config.model, role).path
+    if not path or not is_local(path):
+        return None
+    try:
+        return read_model_folder(Path(path).expanduser())
+    except UserError as error:
+        line = f"model.{role}.path={path}: {error}"
+        if config.model.scratch is not None and not Path(path).exists():
+            command = {"policy": "sft", "reward": "rm"}[role]
+            line += f"; make it with: scar-ray {command} task={config.task.name} model=tiny"
+        return line
+
+
+def _policy(config: Config, policy: ModelFolder) -> Iterator[str]:
+    key = f"model.policy.path={config.model.policy.path}"
+    if policy.architectures and not any(
+        name.endswith(("ForCausalLM", "LMHeadModel")) for name in policy.architectures
+    ):
+        yield f"{key}: {policy.architectures[0]} is no causal language model; give one that generates text"
+    yield from _vocabulary(key, policy)
+    length = config.task.prompt_tokens_max + config.task.sampling.max_new_tokens
+    if policy.context is not None and length > policy.context:
+        yield (
+            f"{key}: task.prompt_tokens_max + task.sampling.max_new_tokens = {length} exceeds the model's "
+            f"context of {policy.context} tokens; lower one of them"
+        )
+
+
+def _reward(config: Config, reward: ModelFolder) -> Iterator[str]:
+    key = f"model.reward.path={config.model.reward.path}"
+    if not any(name.endswith("ForSequenceClassification") for name in reward.architectures):
+        what = reward.architectures[0] if reward.architectures else "unknown architecture"
+        yield (
+            f"{key}: a reward model without a classification head ({what}); "
+            "give a ...ForSequenceClassification model"
+        )
+    elif reward.n_labels is not None and reward.n_labels not in (1, 2):
+        yield f"{key}: has {reward.n_labels} labels; a reward model has one, or two of which one is wanted"
+    elif reward.n_labels == 2 and config.model.reward.label > 1:
+        yield f"model.reward.label={config.model.reward.label}: the reward model has 2 labels; use 0 or 1"
+    yield from _vocabulary(key, reward)
+
+
+def _vocabulary(key: str, folder: ModelFolder) -> Iterator[str]:
+    rows, tokens = folder.vocab_size, folder.tokenizer_size
+    if rows is not None and tokens is not None and tokens > rows:
+        yield (
+            f"{key}: the tokenizer's {tokens} tokens do not fit the model's vocabulary of {rows}; "
+            "use the tokenizer that the model was trained with"
+        )
+
+
+def _reward_length(config: Config, policy: ModelFolder, reward: ModelFolder) -> Iterator[str]:
+    """Lengths are only known beforehand where both models count in the same tokens."""
+    limits = [limit for limit in (reward.context, config.model.reward.max_length) if limit is not None]
+    length = (
+        config.task.prompt_tokens_max
+        + config.task.sampling.max_new_tokens
+        + int(config.model.reward.append_eos)
+    )
+    if limits and length > min(limits) and same_tokenizer(policy, reward):
+        yield (
+            f"model.reward.path={config.model.reward.path}: prompt and response have up to {length} tokens, "
+            f"the reward model reads {min(limits)}; lower task.sampling.max_new_tokens"
+        )
+
+
+def _data(config: Config, part: Literal["train", "test"]) -> Iterator[str]:
+    if config.task.name == "demo":
+        return
+    source: DataSource = getattr(config.task, part)
+    if not source.source:
+        yield f"task.{part}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub"
+    elif (source.source.endswith(_DATA_SUFFIXES) or is_local(source.source)) and not Path(
+        source.source
+    ).expanduser().is_file():
+        yield f"task.{part}.source={source.source}: no such data file; give a JSONL, CSV or parquet file"
+
+
+def _disk(config: Config, n_parameters: int) -> Iterator[str]:
+    ancestor = _existing(config.runs)
+    if not ancestor.is_dir():
+        yield f"runs={config.runs}: {ancestor} is a file, not a folder; set runs to a folder"
+        return
+    models = 2 if config.algorithm.critic.kind == "separate" else 1
+    trained = 0 if config.model.policy.lora else n_parameters
+    # A new checkpoint is complete before the oldest one goes.
+    need = (
+        trained * _STATE_BYTES * models * (config.trainer.keep_checkpoints + 1)
+        + n_parameters * 4
+        + _LOGS_BYTES
+    )
+    free = shutil.disk_usage(ancestor).free
+    if free < need:
+        yield (
+            f"runs={config.runs}: the disk has {free / 2**30:.1f} GiB free, the run needs about "
+            f"{need / 2**30:.1f} GiB for {config.trainer.keep_checkpoints} + 1 checkpoints; "
+            "free some space or set runs to another disk"
+        )
+
+
+def _unwritable(runs: Path) -> Iterator[str]:
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=runs) as probe:
+            probe.write(os.urandom(4096))
+    except OSError as error:
+        yield f"runs={runs}: cannot write there ({error.strerror}); set runs to a folder of yours"
+
+
+def _broken_packages() -> Iterator[str]:
+    """transformers and vLLM import these where they are installed; a build for another torch breaks both."""
+    broken = []
+    for package in _UNNEEDED_PACKAGES:
+        if find_spec(package) is not None:
+            try:
+                importlib.import_module(package)
+            except Exception:  # whatever a mismatched binary raises; the remedy is the same
+                broken.append(package)
+    if broken:
+        names = " ".join(broken)
+        yield f"{', '.join(broken)}: installed but broken, and not needed; remove: pip uninstall -y {names}"
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
