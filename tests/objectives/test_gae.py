@@ -28,7 +28,7 @@ fractions = st.floats(0.0, 1.0)
 
 
 def test_a_small_case_by_hand():
-    # t=2: delta = 4 - 1;  t=1: delta = 0 + .5*1 - 2, A = -1.5 + .25*3;  t=0: delta = 1 + .5*2, A = 2 - .25*.75
+    # delta = 1 + .5*2 - 0, 0 + .5*1 - 2, 4 - 1 = 2, -1.5, 3; A_1 = -1.5 + .25*3, A_0 = 2 - .25*.75
     rewards, values = np.array([[1.0, 0.0, 4.0]]), np.array([[0.0, 2.0, 1.0]])
     advantages, returns = gae(rewards, values, np.ones((1, 3), dtype=bool), gamma=0.5, lam=0.5)
     np.testing.assert_allclose(advantages, [[1.8125, -0.75, 3.0]], rtol=0, atol=1e-15)
