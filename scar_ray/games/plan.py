@@ -39,9 +39,8 @@ class Plan:
     def n_coalitions(self) -> int:
         return int(self.coalitions_Cn.shape[0])
 
-    def credits(self, values_C: NDArray[np.float64]) -> NDArray[np.float64]:
-        """phi_n for the values of the coalitions, in their order. ValueError when a value is not finite."""
-        values_C = np.asarray(values_C, dtype=np.float64)
+    def check(self, values_C: NDArray[np.float64]) -> None:
+        """ValueError unless there is one finite value for each coalition."""
         if values_C.shape != (self.n_coalitions,):
             raise ValueError(
                 f"values: expected {self.n_coalitions} coalition values, got shape {values_C.shape}"
@@ -49,6 +48,11 @@ class Plan:
         if not np.isfinite(values_C).all():
             bad = int(np.flatnonzero(~np.isfinite(values_C))[0])
             raise ValueError(f"values: coalition {bad} has value {values_C[bad]}; every value must be finite")
+
+    def credits(self, values_C: NDArray[np.float64]) -> NDArray[np.float64]:
+        """phi_n for the values of the coalitions, in their order. ValueError when a value is not finite."""
+        values_C = np.asarray(values_C, dtype=np.float64)
+        self.check(values_C)
         return self.operator_nC @ values_C
 
 

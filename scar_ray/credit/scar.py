@@ -1,0 +1,59 @@
+"""Shapley credit assignment rewards (SCAR; arXiv 2505.20417)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from scar_ray.credit.base import Base, CreditMethod, assign_credits
+from scar_ray.games import Estimator, choose, paired_tree_coalitions
+from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards, Units
+from scar_ray.text.units import Unit, merge, segment
+
+
+@dataclass(frozen=True, slots=True)
+class ScarCredit(CreditMethod):
+    """alpha * scale * phi_i at the last token of unit i, (1 - alpha) * scale * raw + penalty at the end.
+
+    phi are Shapley or Owen values of the game v(S) = the reward model's score of the prompt with only the
+    units in S (and the EOS) as the response, v(all) = raw. They add up to raw - v(empty); `base` says where
+    v(empty) goes: alpha * scale * v(empty) is paid at the last token ("last"), in equal parts at the units'
+    ends ("spread"), or there is none because v(empty) := 0, as the paper writes ("zero").
+    """
+
+    unit: Unit = "span"
+    estimator: Estimator = "auto"
+    alpha: float = 0.8
+    budget: int = 256
+    """Largest number of coalitions of a response."""
+    max_units: int = 64
+    base: Base = "last"
+
+    def plan(self, response: Response) -> CreditPlan:
+        """The units and coalitions of `response`.
+
+        Where even the paired tree would exceed the budget, neighbouring units are merged until it fits.
+        ValueError when estimator is "shapley" or "owen" and needs more coalitions than the budget.
+        """
+        units = segment(response, self.unit, self.max_units)
+        if len(units) == 0:
+            return CreditPlan(units)
+        if self.estimator in ("auto", "paired_tree"):
+            units = _affordable(units, self.budget)
+        return CreditPlan(units, choose(units.tree, self.estimator, self.budget))
+
+    def assign(
+        self, response: Response, plan: CreditPlan, evaluation: Evaluation, score: SequenceScore
+    ) -> TokenRewards:
+        return assign_credits(response, plan, evaluation, score, self.alpha, self.base)
+
+
+def _affordable(units: Units, budget: int) -> Units:
+    """`units`, merged no further than needed for its paired tree to fit the budget (at least 2)."""
+    if paired_tree_coalitions(units.tree) <= budget:
+        return units
+    # Merging only ever lowers the cost, so the largest affordable number of units can be bisected.
+    n = bisect_right(
+        range(1, len(units) + 1), budget, key=lambda n: paired_tree_coalitions(merge(units, n).tree)
+    )
+    return merge(units, n)
