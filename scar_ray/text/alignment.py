@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_right
+from collections import defaultdict, deque
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -12,57 +12,61 @@ from scar_ray.records import FloatArray
 from scar_ray.text.offsets import Span
 
 
-def overlap_shares(source_spans: Sequence[Span], target_spans: Sequence[Span]) -> FloatArray:
-    """Shares (S, T) of the S source tokens that go to each of the T target tokens of the same text.
+def overlap_shares(
+    weights_S: FloatArray, source_spans: Sequence[Span], target_spans: Sequence[Span]
+) -> FloatArray:
+    """Weights (T,) of the target tokens from those of the S source tokens of the same text; the sum is kept.
 
-    `weights_S @ shares` moves weights from source to target tokens; every row sums to 1, so their sum is
-    kept. A source token is divided in proportion to the characters it shares with each target token. Source
-    tokens with empty ranges (special tokens, parts of a character) go, in order, to the target tokens with
-    the same empty range; the surplus goes to the token that the text continues with, at the end of the text
-    to the last token. Equal spans give the identity.
+    A source token's weight is divided in proportion to the characters that it shares with each target token.
+    Target spans are contiguous from character 0. Source spans are as a tokenizer reports them: they may leave
+    out white space, and tokens of one character may all claim it. Source tokens with empty ranges (special
+    tokens) go, in order, to the target tokens with the same empty range; the surplus goes to the token that
+    the text continues with, at the end of the text to the last token. Equal spans change nothing.
 
-    ValueError when the spans are not contiguous from character 0, do not end at the same character, or when
-    there are source tokens but no target tokens.
+    ValueError when there is not one weight for each source token, when either spans are out of order, when
+    source tokens lie outside the text that the target tokens cover, or when there is no target token.
     """
-    _check(source_spans, "source")
-    _check(target_spans, "target")
-    length, target_length = (spans[-1][1] if spans else 0 for spans in (source_spans, target_spans))
-    if length != target_length:
+    if len(weights_S) != len(source_spans):
         raise ValueError(
-            f"spans: source tokens cover {length} characters and target tokens {target_length}; "
-            "both must be spans of the same text"
+            f"weights: expected one for each of {len(source_spans)} tokens, got {len(weights_S)}"
         )
-    if source_spans and not target_spans:
-        raise ValueError(f"spans: {len(source_spans)} source tokens but no target token to map them to")
-
-    shares = np.zeros((len(source_spans), len(target_spans)))
-    empty_targets: dict[int, list[int]] = defaultdict(list)
-    for t in reversed(range(len(target_spans))):
-        start, end = target_spans[t]
+    _check_same_text(source_spans, target_spans)
+    weights_T = np.zeros(len(target_spans))
+    target_ends = [end for _, end in target_spans]
+    empty_targets: dict[int, deque[int]] = defaultdict(deque)
+    for t, (start, end) in enumerate(target_spans):
         if start == end:
             empty_targets[start].append(t)
-    t = 0
-    for s, (start, end) in enumerate(source_spans):
+    for weight, (start, end) in zip(weights_S, source_spans, strict=True):
         if start == end and empty_targets[start]:
-            shares[s, empty_targets[start].pop()] = 1.0
+            weights_T[empty_targets[start].popleft()] += weight
             continue
-        while t < len(target_spans) - 1 and target_spans[t][1] <= start:
-            t += 1
+        t = min(bisect_right(target_ends, start), len(target_spans) - 1)
         if start == end:
-            shares[s, t] = 1.0
-        for overlapping in range(t, len(target_spans) if start < end else t):
-            target_start, target_end = target_spans[overlapping]
-            if target_start >= end:
-                break
-            shares[s, overlapping] = (min(end, target_end) - max(start, target_start)) / (end - start)
-    return shares
+            weights_T[t] += weight
+        position = start
+        while position < end:
+            shared = min(end, target_ends[t]) - position
+            weights_T[t] += weight * (shared / (end - start))
+            position += shared
+            t += 1
+    return weights_T
 
 
-def _check(spans: Sequence[Span], name: str) -> None:
-    ends = [0, *(end for _, end in spans)]
-    if any(start != end for end, (start, _) in zip(ends, spans, strict=False)) or any(
-        end < before for before, end in pairwise(ends)
-    ):
-        raise ValueError(
-            f"spans: {name} spans must be contiguous ranges from character 0, got {list(spans)[:8]}"
-        )
+def _check_same_text(source_spans: Sequence[Span], target_spans: Sequence[Span]) -> None:
+    target_starts = [0, *(end for _, end in target_spans)]
+    for t, (start, end) in enumerate(target_spans):
+        if start != target_starts[t] or end < start:
+            raise ValueError(
+                f"spans: target token {t} is at {(start, end)}, it must start at {target_starts[t]}"
+            )
+    if source_spans and not target_spans:
+        raise ValueError(f"spans: {len(source_spans)} source tokens but no target token to map them to")
+    length, before = target_starts[-1], 0
+    for s, (start, end) in enumerate(source_spans):
+        if not before <= start <= end <= length:
+            raise ValueError(
+                f"spans: source token {s} is at {(start, end)}, it must lie in order within the {length} "
+                "characters of the target tokens; both must be spans of the same text"
+            )
+        before = start
