@@ -1,4 +1,4 @@
-"""Rows of text, with labels where asked for: local files and hub data sets, both through the `datasets` library."""
+"""Rows of text, with labels where asked for: local files and data sets of the hub, through `datasets`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class Row:
 
 
 def load_rows(task: TaskConfig, part: str, *, labelled: bool) -> list[Row]:
-    """Rows of `task.train` or `task.test` (`part`); for the demo, reviews of the grammar, labelled by their sentiment.
+    """Rows of `task.train` or `task.test` (`part`); for the demo, reviews of the grammar with true labels.
 
-    ValueError for a missing or unreadable file, an unknown column, an empty or non-text row, a label that is not 0 or 1.
+    ValueError for a missing or unreadable file, an unknown column, an empty or non-text row, a label that is
+    not 0 or 1.
     """
     source: DataSource = getattr(task, part)
     if task.name == "demo":
@@ -49,22 +50,14 @@ def _rows(source: DataSource, where: str, labelled: bool) -> Iterator[Row]:
         column = getattr(source, key)
         if column not in table.column_names:
             there = ", ".join(table.column_names)
-            raise ValueError(
-                f"{where}: {source.source} has no column {column!r}; set {where}.{key} to one of: {there}"
-            )
+            raise ValueError(f"{where}: {source.source} has no column {column!r}; set {where}.{key} to one of: {there}")
     n_rows = min(len(table), source.limit or len(table))
-    if n_rows == 0:
-        raise ValueError(f"{where}: {source.source} has no rows; it must have at least one")
     columns = [source.text, source.label] if labelled else [source.text]
     for number, record in enumerate(table.select_columns(columns).select(range(n_rows)), start=1):
         text, label = record[source.text], record[source.label] if labelled else None
         at = f"{where}: {source.source}, row {number}"
         if not isinstance(text, str) or not text.strip():
-            got = (
-                "is empty"
-                if text is None or isinstance(text, str)
-                else f"holds {type(text).__name__} {text!r}"
-            )
+            got = "is empty" if text is None or isinstance(text, str) else f"holds {type(text).__name__} {text!r}"
             raise ValueError(f"{at}: column {source.text!r} {got}; every row must hold text")
         if labelled and label not in (0, 1):
             raise ValueError(f"{at}: column {source.label!r} holds {label!r}; a label must be 0 or 1")
@@ -74,18 +67,14 @@ def _rows(source: DataSource, where: str, labelled: bool) -> Iterator[Row]:
 def _open(source: DataSource, where: str) -> Dataset:
     """The data set, not yet checked. A name with a known file suffix, or of something on disk, is a file."""
     if not source.source:
-        raise ValueError(
-            f"{where}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub"
-        )
+        raise ValueError(f"{where}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub")
     path = Path(source.source).expanduser()
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix in FORMATS:
         return _open_file(path, FORMATS[plain.suffix], where)
     if path.exists() or path.is_absolute() or path.suffix == ".gz":
         kinds = ", ".join(FORMATS)
-        raise ValueError(
-            f"{where}.source: {source.source} is no data file; its name must end in {kinds} (also .gz)"
-        )
+        raise ValueError(f"{where}.source: {source.source} is no data file; its name must end in {kinds} (also .gz)")
     return _open_hub(source, where)
 
 
@@ -96,10 +85,13 @@ def _open_file(path: Path, kind: str, where: str) -> Dataset:
     if not path.is_file():
         raise ValueError(f"{where}.source: no such file: {path}; check the path")
     try:
-        return load_dataset(kind, data_files=str(path.resolve()), split="train")
+        tables = load_dataset(kind, data_files=str(path.resolve())) if path.stat().st_size else {}
     except (DatasetGenerationError, OSError, ValueError, EOFError) as error:
         reason = _first_line(error.__cause__ or error)
         raise ValueError(f"{where}.source: cannot read {path} as {kind}: {reason}") from error
+    if "train" not in tables:
+        raise ValueError(f"{where}.source: {path} has no rows; it must have at least one")
+    return tables["train"]
 
 
 def _open_hub(source: DataSource, where: str) -> Dataset:

@@ -1,4 +1,4 @@
-"""The project's own grammar of short film reviews: endless text whose true sentiment is known, word by word."""
+"""The project's own grammar of short film reviews: text whose true sentiment is known, word by word."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 from scar_ray.tasks.sentiment import ADJECTIVES, INTENSIFIERS, NEGATIONS, PAST_TENSE, VERBS, Reading, read
 
 COUNTABLE = (
-    "cast", "comedy", "ending", "lead actor", "love story", "opening scene", "plot", "romance", "score",
+    "cast", "comedy", "ending", "lead actor", "opening scene", "plot", "romance", "score",
     "script", "soundtrack", "story", "villain",
 )  # fmt: skip
 ASPECTS = (*COUNTABLE, "acting", "dialogue", "direction", "editing", "humor", "music", "photography",
            "scenery", "writing", "film", "movie")  # fmt: skip
 OPENINGS = (
-    "from start to finish", "in the end", "in my opinion", "to be honest", "for most of the evening", "overall",
-    "after a slow start", "as far as i can tell", "for a film of this kind", "looking back",
+    "from start to finish", "in the end", "in my opinion", "to be honest", "for most of the evening",
+    "overall", "after a slow start", "as far as i can tell", "for a film of this kind", "looking back",
 )  # fmt: skip
 LINKING = ("was", "was", "was", "felt", "seemed", "looked", "turned out to be")
+VERB_INTENSIFIERS = ("really", "truly", "rather", "somewhat", "slightly")
 SUBJECTS = ("i", "we", "my friends", "most people")
 MIN_WORDS, MAX_WORDS = 8, 24
 
 
 def reviews(seed: int, count: int) -> list[Reading]:
-    """`count` reviews of 1-3 clauses and 8-24 words, the same for the same seed; about half of them positive."""
+    """`count` reviews of 1-3 clauses and 8-24 words, the same for the same seed; about half are positive."""
     stream = stream_reviews(np.random.default_rng(seed))
     return [next(stream) for _ in range(count)]
 
@@ -64,8 +65,8 @@ def _review(rng: np.random.Generator) -> str:
 
 def _clause(rng: np.random.Generator, aspect: str) -> str:
     negation, intensifier = rng.random() < 0.25, rng.random() < 0.4
-    strength = [_pick(rng, INTENSIFIERS)] if intensifier else []
     form = int(rng.choice(3, p=[0.55, 0.25, 0.2] if aspect in COUNTABLE else [0.7, 0.3, 0.0]))
+    strength = [_pick(rng, VERB_INTENSIFIERS if form == 1 else tuple(INTENSIFIERS))] if intensifier else []
     if form == 0:
         adjective = [*([_pick(rng, NEGATIONS)] if negation else []), *strength, _pick(rng, ADJECTIVES)]
         return f"the {aspect} {_pick(rng, LINKING)} {' '.join(adjective)}"

@@ -17,33 +17,31 @@ if TYPE_CHECKING:
 def load_prompts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
     """The prompts of `config.task`, ordered by index; the same for the same seed, texts and tokenizer.
 
-    A prompt is the first `prompt_tokens_min`..`prompt_tokens_max` tokens (uniform, drawn from a generator seeded with
-    (seed, row)) of a text of at least `min_chars` characters (the demo's reviews are all short: no minimum there).
-    A BOS comes first where the tokenizer adds one by default. Texts that are too short, and cuts through a
-    character of several tokens, give no prompt. ValueError when fewer prompts are left than a batch asks for.
+    A prompt is the first `prompt_tokens_min`..`prompt_tokens_max` tokens (uniform, drawn from a generator
+    seeded with (seed, row)) of a text of at least `min_chars` characters; the demo's reviews are all short
+    and need no minimum. A BOS comes first where the tokenizer adds one by default. Texts that are too short,
+    and cuts through a character of several tokens, give no prompt. ValueError when fewer prompts are left
+    than a batch asks for.
     """
     task = config.task
-    bos = _default_bos(tokenizer)
     rows = load_rows(task, "train", labelled=False)
+    # The first few hundred characters hold the tokens; whole reviews would take minutes.
+    heads = [row.text[: 64 * task.prompt_tokens_max] for row in rows]
+    ids_of_rows = tokenizer(heads, add_special_tokens=False)["input_ids"]
+    bos = _default_bos(tokenizer)
+    min_chars = 0 if task.name == "demo" else task.min_chars
     prompts: list[Prompt] = []
-    for number, row in enumerate(rows):
-        length = int(
-            np.random.default_rng([config.seed, number]).integers(
-                task.prompt_tokens_min, task.prompt_tokens_max, endpoint=True
-            )
-        )
-        if task.name != "demo" and len(row.text) < task.min_chars:
-            continue
-        # A few hundred characters hold the first tokens of any text; whole reviews would take minutes.
-        ids = tokenizer.encode(row.text[: 64 * task.prompt_tokens_max], add_special_tokens=False)[:length]
-        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        if len(ids) == length and "\ufffd" not in text:
-            prompts.append(Prompt(len(prompts), (*bos, *ids), text))
+    for number, (row, ids) in enumerate(zip(rows, ids_of_rows, strict=True)):
+        rng = np.random.default_rng([config.seed, number])
+        length = int(rng.integers(task.prompt_tokens_min, task.prompt_tokens_max, endpoint=True))
+        text = tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
+        if len(row.text) >= min_chars and len(ids) >= length and "\ufffd" not in text:
+            prompts.append(Prompt(len(prompts), (*bos, *ids[:length]), text))
     needed = config.algorithm.batch.prompts
     if len(prompts) < needed:
         raise ValueError(
             f"task.train: {len(rows)} texts give {len(prompts)} prompts of {task.prompt_tokens_min}-"
-            f"{task.prompt_tokens_max} tokens from texts of at least {task.min_chars} characters; "
+            f"{task.prompt_tokens_max} tokens from texts of at least {min_chars} characters; "
             f"algorithm.batch.prompts={needed} needs as many: lower task.min_chars or algorithm.batch.prompts"
         )
     return prompts

@@ -20,7 +20,7 @@ EOS, PAD = "<eos>", "<pad>"
 
 
 def train_tokenizer(texts: Iterable[str], architecture: ArchitectureConfig) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of at most `vocab_size` tokens. Lossless: decode(encode(x)) == x; no BOS; EOS 0, padding 1."""
+    """Byte-level BPE of at most `vocab_size` tokens. Lossless: decode(encode(x)) == x; no BOS."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -54,7 +54,7 @@ def new_policy(architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerB
 def new_reward_model(
     architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase
 ) -> LlamaForSequenceClassification:
-    """A sequence classifier with one label, whose logit is the reward, and random weights (torch's global generator)."""
+    """A sequence classifier with one label, the reward, and random weights (torch's global generator)."""
     from transformers import LlamaForSequenceClassification
 
     config = _llama_config(architecture, tokenizer)

@@ -1,7 +1,8 @@
 """True sentiment of a short film review: a small compositional semantics with exact credit for every word.
 
-A text is read clause by clause. A sentiment word has a valence; the negations and intensifiers before it in its clause
-multiply it; a contrast ("A, but B" and "although A, B") halves the clause before the turn and raises the one after it:
+A text is read clause by clause. A sentiment word has a valence; the negations and intensifiers before it in
+its clause multiply it; a contrast ("A, but B" and "although A, B") halves the clause before the turn and
+raises the one after it by half:
 
     v(S) = sum over sentiment words w in S of  valence_w * product over its modifiers m in S of factor_m
 
@@ -43,7 +44,7 @@ VALENCES = ADJECTIVES | VERBS | {PAST_TENSE[verb]: valence for verb, valence in 
 MODIFIERS = NEGATIONS | INTENSIFIERS
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?|[.,;:!?]")
-# A contribution is the integral of a polynomial of degree (modifiers + 1); 16 nodes are exact up to degree 31.
+# A contribution integrates a polynomial of degree <= number of modifiers; 16 nodes are exact up to 31.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _MAX_MODIFIERS = 30
 
@@ -95,9 +96,7 @@ class Reading:
         t, dt = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0
         for term in self.terms:
             gains = [factor - 1.0 for _, factor in term.modifiers]
-            phi[term.word] += term.valence * float(
-                dt @ np.prod([1.0 + t * g for g in gains] or [t**0], axis=0)
-            )
+            phi[term.word] += term.valence * float(dt @ np.prod([1.0 + t * g for g in gains] or [t**0], axis=0))
             for i, (word, _) in enumerate(term.modifiers):
                 others = [1.0 + t * g for k, g in enumerate(gains) if k != i]
                 slope = t * gains[i] * np.prod(others or [t**0], axis=0)
@@ -120,11 +119,7 @@ def read(text: str) -> Reading:
         elif head == "although" and i + 1 < len(clauses):
             weights[i].append((clause[0], CONTRAST_BEFORE))
             weights[i + 1].append((clause[0], CONTRAST_AFTER))
-    terms = [
-        term
-        for clause, weight in zip(clauses, weights, strict=True)
-        for term in _terms(words, clause, weight)
-    ]
+    terms = [term for clause, weight in zip(clauses, weights, strict=True) for term in _terms(words, clause, weight)]
     return Reading(text, words, spans, tuple(terms))
 
 

@@ -19,13 +19,20 @@ from scar_ray.tasks.data import DEMO_REVIEWS
 from scar_ray.tasks.grammar import reviews
 from scar_ray.tasks.scratch import new_policy, new_reward_model, train_tokenizer
 from scar_ray.tasks.sentiment import Reading, read
-from scar_ray.workers.supervised.engine import one_rank
+from scar_ray.workers.supervised.engine import Training, one_rank
 from scar_ray.workers.supervised.folder import RunLog, save_model, whole_or_nothing
 from scar_ray.workers.supervised.lm import perplexity, train_policy
 from scar_ray.workers.supervised.reward import Example, rewards, train_reward_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_ARCHITECTURE = ArchitectureConfig(
+    vocab_size=800, hidden_size=96, layers=2, heads=4, intermediate_size=256, max_positions=128
+)
+_SFT = SupervisedConfig(epochs=3, batch=64, lr=3e-3, max_tokens=64)
+_RM = SupervisedConfig(epochs=5, batch=64, lr=3e-3, max_tokens=64, crop=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +47,14 @@ class DemoModels:
 class Recipe:
     """Everything that decides what the demo's models become; the defaults are the demo's."""
 
-    architecture: ArchitectureConfig = ArchitectureConfig(
-        vocab_size=512, hidden_size=96, layers=2, heads=4, intermediate_size=256, max_positions=128
-    )
-    sft: SupervisedConfig = SupervisedConfig(epochs=3, batch=64, lr=3e-3, max_tokens=64)
-    rm: SupervisedConfig = SupervisedConfig(epochs=5, batch=64, lr=3e-3, max_tokens=64, crop=True)
+    architecture: ArchitectureConfig = _ARCHITECTURE
+    sft: SupervisedConfig = _SFT
+    rm: SupervisedConfig = _RM
     texts: int = DEMO_REVIEWS["train"][1]
     seed: int = 0
 
     def key(self) -> str:
-        """Hash of the recipe and of what the grammar makes of it: a change of either trains the models anew."""
+        """Hash of the recipe and of a sample of the grammar: a change of either trains the models anew."""
         settings = [
             self.architecture.model_dump(),
             self.sft.model_dump(),
@@ -64,8 +69,8 @@ class Recipe:
 def ensure_demo_models(cache: Path | None = None, recipe: Recipe | None = None) -> DemoModels:
     """The demo's models, trained first where the cache has none (a minute or two on two cores).
 
-    `cache` is a folder; default `$XDG_CACHE_HOME/scar_ray`, `~/.cache/scar_ray` without the variable. A stopped first
-    run leaves nothing behind, and of two first runs at the same time one waits for the other.
+    `cache` is a folder; default `$XDG_CACHE_HOME/scar_ray`, or `~/.cache/scar_ray` without the variable. A
+    stopped first run leaves nothing behind, and of two first runs at the same time one waits for the other.
     ValueError when the cache cannot be written.
     """
     recipe = recipe or Recipe()
@@ -84,7 +89,7 @@ def ensure_demo_models(cache: Path | None = None, recipe: Recipe | None = None) 
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
-            with whole_or_nothing(out) as folder, one_rank("cpu", recipe.seed):
+            with whole_or_nothing(out) as folder, one_rank("cpu", recipe.seed, threads=1):
                 _train(recipe, folder)
     return models
 
@@ -104,7 +109,7 @@ def _train_policy(
     folder.mkdir()
     log = RunLog(folder, "demo policy")
     model = new_policy(recipe.architecture, tokenizer)
-    train_policy(model, tokenizer, texts, recipe.sft, recipe.seed, log)
+    train_policy(model, tokenizer, texts, Training(recipe.sft, recipe.seed, log))
     summary = {
         "perplexity": perplexity(model, tokenizer, held_out, recipe.sft.max_tokens),
         "seconds": log.seconds,
@@ -126,7 +131,7 @@ def _train_reward_model(
     model = new_reward_model(recipe.architecture, tokenizer)
     rng = np.random.default_rng(recipe.seed)
     epochs = [_examples(tokenizer, corpus, rng) for _ in range(recipe.rm.epochs)]
-    train_reward_model(model, epochs, recipe.rm, F.smooth_l1_loss, rng, log)
+    train_reward_model(model, epochs, F.smooth_l1_loss, Training(recipe.rm, recipe.seed, log))
     summary = correlations(model, tokenizer, held_out, rng) | {"seconds": log.seconds}
     log.line(
         f"correlation with the true sentiment {summary['correlation']:.3f} (whole reviews), "
@@ -142,7 +147,7 @@ def correlations(
     held_out: list[Reading],
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Pearson correlation of rewards with true sentiments: of whole reviews, and of parts with words left out."""
+    """Pearson correlation of rewards with true sentiments: of whole reviews and of parts of reviews."""
     examples = _examples(tokenizer, held_out, rng)
     scores = rewards(model, [example.ids for example in examples])
     truths = np.array([example.target for example in examples])
@@ -163,11 +168,11 @@ def _examples(
 
 
 def part_of(review: Reading, rng: np.random.Generator) -> str:
-    """The review without some of its words: a beginning, or a random choice of runs of words, as coalitions are."""
+    """The review without some of its words: a beginning, or a random choice of runs, as coalitions are."""
     n = len(review.words)
     if rng.random() < 0.3:
         return review.text[: review.spans[int(rng.integers(n))][1]]
-    # Runs of words stay or go together; the keys of a coin change where a run ends.
+    # Words of a run stay or go together.
     runs = np.cumsum(rng.random(n) < rng.uniform(0.15, 1.0))
     kept = (rng.random(n + 1) < rng.uniform(0.0, 1.0))[runs]
     starts = [0, *(end for _, end in review.spans[:-1])]

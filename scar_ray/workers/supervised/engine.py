@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,16 +18,32 @@ from scar_ray.workers.supervised.folder import RunLog
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
+    from transformers import PreTrainedModel
 
 Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a model is trained."""
+
+    hyper: SupervisedConfig
+    seed: int
+    """Decides the order of the data; new models take their weights from torch's generator."""
+    log: RunLog
+    dtype: str = "float32"
+    """Of the matrix products; weights and optimizer are always float32. bfloat16 runs under autocast."""
+
+
 _MAX_GRAD_NORM = 1.0
 
 
 @contextmanager
-def one_rank(device: str, seed: int, threads: int | None = None) -> Iterator[torch.device]:
-    """A process group of this process alone, for DeepSpeed; the environment and torch's state are put back after.
+def one_rank(device: str, seed: int, threads: int) -> Iterator[torch.device]:
+    """A process group of this process alone, for DeepSpeed; yields the device.
 
-    `threads` CPU threads work (default: all that torch may use). Ray actors that start later inherit nothing of it.
+    `threads` CPU threads work. Environment, thread count and random state are put back at the end, so that
+    Ray actors started later inherit nothing of it.
     """
     environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "DS_ACCELERATOR": device}
     before, threads_before = os.environ.copy(), torch.get_num_threads()
@@ -35,7 +52,7 @@ def one_rank(device: str, seed: int, threads: int | None = None) -> Iterator[tor
     try:
         with torch.random.fork_rng(devices=rng_devices):
             torch.manual_seed(seed)
-            torch.set_num_threads(threads or threads_before)
+            torch.set_num_threads(threads)
             _init_group(device)
             yield torch.device(device, 0) if device == "cuda" else torch.device(device)
     finally:
@@ -62,18 +79,19 @@ def _init_group(device: str) -> None:
 
 
 def fit(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     batches: Sequence[Batch],
     loss_of: Callable[[DeepSpeedEngine, Batch], torch.Tensor],
-    hyper: SupervisedConfig,
-    log: RunLog,
+    training: Training,
 ) -> None:
-    """One AdamW step on each batch, under `one_rank`; the learning rate rises over the warm-up, then falls as a cosine.
+    """Trains `model` in place, under `one_rank`: one AdamW step on each batch.
 
-    Trains `model` in place in fp32. ValueError when the loss is not finite.
+    The learning rate rises linearly over the warm-up, then falls as a cosine. ValueError when the loss is not
+    finite.
     """
     import deepspeed
 
+    hyper = training.hyper
     model.train()
     optimizer = torch.optim.AdamW(_decay_groups(model, hyper.weight_decay), lr=hyper.lr, betas=(0.9, 0.95))
     warmup = max(1, round(hyper.warmup_fraction * len(batches)))
@@ -94,13 +112,14 @@ def fit(
         dist_init_required=False,
     )
     for step, batch in enumerate(batches, start=1):
-        loss = loss_of(engine, batch)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=training.dtype == "bfloat16"):
+            loss = loss_of(engine, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ValueError(f"step {step}: the loss is {value}; lower the learning rate (now {hyper.lr})")
         engine.backward(loss)
         engine.step()
-        log.step(step, len(batches), {"loss": value, "lr": optimizer.param_groups[0]["lr"]})
+        training.log.step(step, len(batches), {"loss": value, "lr": optimizer.param_groups[0]["lr"]})
     engine.destroy()
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Where a trained model goes: written beside its place and moved there when whole; metrics and progress lines."""
+"""Where a trained model goes: written beside its place, moved there when whole; metrics, progress."""
 
 from __future__ import annotations
 

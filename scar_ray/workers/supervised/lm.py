@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scar_ray.config.schema import Config, SupervisedConfig
+from scar_ray.config.schema import Config
 from scar_ray.tasks.data import load_rows
-from scar_ray.workers.supervised.engine import fit, one_rank
+from scar_ray.workers.supervised.engine import Training, fit, one_rank
 from scar_ray.workers.supervised.folder import RunLog, save_model, whole_or_nothing
 from scar_ray.workers.supervised.sources import policy_and_tokenizer
 
@@ -24,21 +24,23 @@ Rows = list[list[int]]
 
 
 def sft(config: Config, out: Path) -> dict[str, float]:
-    """Trains a causal language model on `task.train` and writes it to the folder `out`, with tokenizer and summary.
+    """Trains a causal language model on `task.train` and writes it and its tokenizer to the folder `out`.
 
-    From scratch where `model.scratch` is set, else from `model.policy.path`. Returns the summary, which holds the
-    perplexity per token on `task.test`. ValueError for bad data, a missing model or an `out` that is not empty.
+    From scratch where `model.scratch` is set, else from `model.policy.path`. Returns the summary, which holds
+    the perplexity per token on `task.test`. ValueError for bad data, a missing model, an `out` that is not
+    empty.
     """
     texts = [row.text for row in load_rows(config.task, "train", labelled=False)]
     held_out = [row.text for row in load_rows(config.task, "test", labelled=False)]
     with (
         whole_or_nothing(out) as folder,
-        one_rank(config.cluster.device, config.seed) as device,
+        one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device,
     ):
         log = RunLog(folder, "sft")
         model, tokenizer = policy_and_tokenizer(config, texts)
         model.to(device)
-        train_policy(model, tokenizer, texts, config.sft, config.seed, log)
+        training = Training(config.sft, config.seed, log, config.model.policy.dtype)
+        train_policy(model, tokenizer, texts, training)
         log.line("measuring the perplexity on held-out texts")
         summary = {
             "perplexity": perplexity(model, tokenizer, held_out, config.sft.max_tokens),
@@ -56,13 +58,12 @@ def train_policy(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
-    hyper: SupervisedConfig,
-    seed: int,
-    log: RunLog,
+    training: Training,
 ) -> None:
     """Trains `model` in place on `texts`, under `one_rank`."""
+    hyper = training.hyper
     rows = pack([[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts)], hyper.max_tokens)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(training.seed)
     n_steps = max(1, len(rows) // hyper.batch)
     batches = [
         [rows[i] for i in order[k * hyper.batch : (k + 1) * hyper.batch]]
@@ -74,7 +75,7 @@ def train_policy(
         ids, labels = _tensors(batch, tokenizer.pad_token_id, model.device)
         return engine(input_ids=ids, attention_mask=(labels != IGNORED).long(), labels=labels).loss
 
-    fit(model, batches, loss_of, hyper, log)
+    fit(model, batches, loss_of, training)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Rows:
@@ -85,8 +86,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Rows:
 def pack(sequences: Sequence[Sequence[int]], max_tokens: int) -> Rows:
     """Rows of at most `max_tokens` tokens that together hold every token once.
 
-    Sequences are cut at `max_tokens`; full pieces are rows, the rest are packed best-fit, longest first. Rows begin
-    where a text begins as often as can be, because that is where responses will be sampled.
+    Sequences are cut at `max_tokens`; full pieces are rows, the rest are packed best-fit, longest first.
+    So rows begin where a text begins as often as can be: that is where responses will be sampled.
     """
     pieces = [list(ids[i : i + max_tokens]) for ids in sequences for i in range(0, len(ids), max_tokens)]
     rows: Rows = []
@@ -105,7 +106,7 @@ def pack(sequences: Sequence[Sequence[int]], max_tokens: int) -> Rows:
 def perplexity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
 ) -> float:
-    """exp of the mean negative log-likelihood (nats) of a token, over the first `max_tokens` tokens of the texts."""
+    """exp of the mean negative log-likelihood (nats) of a token, over the first `max_tokens` of each text."""
     model.eval()
     rows = [[*ids, tokenizer.eos_token_id][:max_tokens] for ids in encode(tokenizer, texts)]
     rows = sorted((row for row in rows if len(row) > 1), key=len)

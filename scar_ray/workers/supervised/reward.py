@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from scar_ray.config.schema import Config, SupervisedConfig
 from scar_ray.tasks.data import Row, load_rows
-from scar_ray.workers.supervised.engine import fit, one_rank
+from scar_ray.workers.supervised.engine import Training, fit, one_rank
 from scar_ray.workers.supervised.folder import RunLog, save_model, whole_or_nothing
 from scar_ray.workers.supervised.lm import encode
 from scar_ray.workers.supervised.sources import reward_model_and_tokenizer
@@ -39,17 +39,17 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def rm(config: Config, out: Path) -> dict[str, float]:
-    """Trains a reward model on the labels of `task.train` and writes it to the folder `out`, with tokenizer and summary.
+    """Trains a reward model on the labels of `task.train`; writes it and its tokenizer to the folder `out`.
 
-    From scratch where `model.scratch` is set (one label), else from `model.reward.path` (a causal language model gets a
-    new one-label head). Returns the summary, which holds the accuracy on `task.test`.
-    ValueError for bad data, a missing model or an `out` that is not empty.
+    From scratch where `model.scratch` is set (one label), else from `model.reward.path` (a causal language
+    model gets a new one-label head). Returns the summary, which holds the accuracy on `task.test`. ValueError
+    for bad data, a missing model, an `out` that is not empty.
     """
     train_rows = load_rows(config.task, "train", labelled=True)
     test_rows = load_rows(config.task, "test", labelled=True)
     with (
         whole_or_nothing(out) as folder,
-        one_rank(config.cluster.device, config.seed) as device,
+        one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device,
     ):
         log = RunLog(folder, "rm")
         model, tokenizer = reward_model_and_tokenizer(config, [row.text for row in train_rows])
@@ -59,7 +59,8 @@ def rm(config: Config, out: Path) -> dict[str, float]:
         rng = np.random.default_rng(config.seed)
         epochs = [_epoch(rows, end, config.rm, rng) for _ in range(config.rm.epochs)]
         head = config.model.reward.label
-        train_reward_model(model, epochs, config.rm, F.binary_cross_entropy_with_logits, rng, log, head)
+        training = Training(config.rm, config.seed, log, config.model.reward.dtype)
+        train_reward_model(model, epochs, F.binary_cross_entropy_with_logits, training, head)
         log.line("measuring the accuracy on held-out texts")
         tests = list(zip(encode(tokenizer, [row.text for row in test_rows]), test_rows, strict=True))
         summary = {
@@ -79,20 +80,19 @@ def rm(config: Config, out: Path) -> dict[str, float]:
 def train_reward_model(
     model: PreTrainedModel,
     epochs: Iterable[Sequence[Example]],
-    hyper: SupervisedConfig,
     loss: Loss,
-    rng: np.random.Generator,
-    log: RunLog,
+    training: Training,
     label: int = 1,
 ) -> None:
-    """Trains `model` in place, under `one_rank`, on the examples of each epoch; each batch holds similar lengths."""
-    batches = [batch for examples in epochs for batch in bucketed(examples, hyper.batch, rng)]
+    """Trains `model` in place, under `one_rank`; each epoch is a list of examples."""
+    rng = np.random.default_rng(training.seed)
+    batches = [batch for examples in epochs for batch in bucketed(examples, training.hyper.batch, rng)]
 
     def loss_of(engine: torch.nn.Module, batch: list[Example]) -> torch.Tensor:
         rewards_B = _forward(engine, model, [example.ids for example in batch], label)
         return loss(rewards_B, rewards_B.new_tensor([example.target for example in batch]))
 
-    fit(model, batches, loss_of, hyper, log)
+    fit(model, batches, loss_of, training)
 
 
 @torch.no_grad()
@@ -108,7 +108,7 @@ def rewards(model: PreTrainedModel, sequences: Sequence[Sequence[int]], label: i
 
 
 def bucketed(examples: Sequence[Example], size: int, rng: np.random.Generator) -> list[list[Example]]:
-    """Batches of `size` examples (the last few are left out) in random order; neighbours in length share a batch."""
+    """Batches of `size` examples (the last few are left out), each of similar lengths, in random order."""
     order = rng.permutation(len(examples))
     batches = []
     for start in range(0, len(order), size * 32):
@@ -130,7 +130,7 @@ def _epoch(
     hyper: SupervisedConfig,
     rng: np.random.Generator,
 ) -> list[Example]:
-    """Every text once (a random window of a longer one) and, with `crop`, once more as a random piece of itself."""
+    """Every text once (a random window of a long one) and, with `crop`, a random piece of it as well."""
     examples = []
     for ids, row in rows:
         longest = min(len(ids), hyper.max_tokens)
@@ -160,4 +160,5 @@ def _forward(
     pad = model.config.pad_token_id
     ids_BT = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in sequences], device=model.device)
     logits = engine(input_ids=ids_BT, attention_mask=(ids_BT != pad).long()).logits
+    logits = logits.float()
     return logits[:, 0] if logits.shape[1] == 1 else logits[:, label] - logits[:, 1 - label]

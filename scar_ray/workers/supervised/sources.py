@@ -31,7 +31,7 @@ def policy_and_tokenizer(
 def reward_model_and_tokenizer(
     config: Config, texts: Sequence[str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The reward model to train; from scratch it shares the tokenizer of the policy folder where there is one."""
+    """The reward model to train; from scratch it takes the tokenizer of the policy folder, if any."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     if config.model.scratch:
@@ -77,11 +77,16 @@ def _pretrained(
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
+    if role == "reward" and model.config.num_labels not in (1, 2):
+        raise ValueError(
+            f"model.reward.path: {path!r} has {model.config.num_labels} labels; a reward has 1 or 2"
+        )
     return model, tokenizer
 
 
 def _fits(section: str, tokens: int, max_positions: int) -> None:
     if tokens > max_positions:
         raise ValueError(
-            f"{section}.max_tokens: a sequence of {tokens} tokens exceeds the model's context of {max_positions}; lower it"
+            f"{section}.max_tokens: sequences of {tokens} tokens exceed the model's context of "
+            f"{max_positions}; lower it"
         )
