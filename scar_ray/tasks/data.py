@@ -84,14 +84,13 @@ def _open_file(path: Path, kind: str, where: str) -> Dataset:
 
     if not path.is_file():
         raise ValueError(f"{where}.source: no such file: {path}; check the path")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{where}.source: {path} is empty; it must have at least one row")
     try:
-        tables = load_dataset(kind, data_files=str(path.resolve())) if path.stat().st_size else {}
+        return load_dataset(kind, data_files=str(path.resolve()), split="train")
     except (DatasetGenerationError, OSError, ValueError, EOFError) as error:
         reason = _first_line(error.__cause__ or error)
         raise ValueError(f"{where}.source: cannot read {path} as {kind}: {reason}") from error
-    if "train" not in tables:
-        raise ValueError(f"{where}.source: {path} has no rows; it must have at least one")
-    return tables["train"]
 
 
 def _open_hub(source: DataSource, where: str) -> Dataset:
