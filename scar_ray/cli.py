@@ -4,7 +4,7 @@
     scar-ray sft | rm [--config-dir DIR] [KEY=VALUE ...]
     scar-ray report RUN [RUN ...] [--out FILE]
 
-Exit codes: 0 done, 1 a job of a sweep failed, 2 the user's mistake (one line on stderr), 130 interrupted.
+Exit codes: 0 done, 1 a run failed, 2 the user's mistake (one line on stderr), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import errno
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from scar_ray import __version__
 
@@ -41,16 +42,13 @@ keys:       any key of the configuration: algorithm.kl.coef=0.1 trainer.steps=50
 scar-ray COMMAND --help tells the options of a command; scar-ray --version the version."""
 
 _COMMANDS = ("train", "sft", "rm", "report")
-_INTERRUPTED = 130
-
-
-class _Mistake(Exception):
-    """A command line that cannot be understood; the message is one line."""
+_FAILED, _MISTAKE, _INTERRUPTED = 1, 2, 130
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _Mistake(f"{message}; see {self.prog} --help")
+        near = get_close_matches(message.rpartition(": ")[2], self._option_string_actions, n=1)
+        raise ValueError(f"{message}; " + (f"did you mean {near[0]}?" if near else f"see {self.prog} --help"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,35 +56,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _command(arguments)
-    except _Mistake as mistake:
-        return _fail(str(mistake))
-    except KeyboardInterrupt:
-        print("scar-ray: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"scar-ray: {interrupt or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
-    except OSError as error:
-        line = _file_error(error)
-        if line is None:
+    except Exception as error:
+        message = _explanation(error)
+        if message is None:
             raise
-        return _fail(line)
-    except ValueError as error:
-        from scar_ray.config.errors import UserError
-
-        if not isinstance(error, UserError):
-            raise
-        return _fail(str(error))
+        for line in message.splitlines():
+            print(f"scar-ray: error: {line}", file=sys.stderr)
+        return _MISTAKE if isinstance(error, ValueError | OSError) else _FAILED
 
 
 def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
-        return 0 if arguments else 2
+        return 0 if arguments else _MISTAKE
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
         print(f"scar-ray {__version__}")
         return 0
     if name not in _COMMANDS:
         near = get_close_matches(name, _COMMANDS, n=1)
-        raise _Mistake(
+        raise ValueError(
             f"unknown command {name}; "
             + (f"did you mean {near[0]}?" if near else f"the commands are {', '.join(_COMMANDS)}")
         )
@@ -95,7 +87,7 @@ def _command(arguments: list[str]) -> int:
         return _report(parsed.runs, parsed.out)
     if name == "train":
         return _train(parsed)
-    return _supervised(name, parsed)
+    return _supervised("sft" if name == "sft" else "rm", parsed)
 
 
 def _parser(command: str) -> _Parser:
@@ -103,16 +95,14 @@ def _parser(command: str) -> _Parser:
     if command == "report":
         parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
         parser.add_argument(
-            "--out", type=Path, metavar="FILE", help="the page; default: report.html in the run folder"
+            "--out", type=Path, metavar="FILE", help="the page; default: report.html in the first run folder"
         )
         return parser
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a group's choice or a dotted key")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with group files of your own")
     if command == "train":
         parser.add_argument("--dry-run", action="store_true", help="validate, print the plan, start nothing")
-        parser.add_argument(
-            "--multirun", action="store_true", help="one run for each combination of seed=0,1,2"
-        )
+        parser.add_argument("--multirun", action="store_true", help="one run for each combination of seed=0,1,2")
         parser.add_argument("--resume", type=Path, metavar="RUN", help="continue this run folder")
     return parser
 
@@ -120,6 +110,8 @@ def _parser(command: str) -> _Parser:
 def _train(parsed: argparse.Namespace) -> int:
     from scar_ray.config.load import load, load_resolved
 
+    if parsed.resume is not None and (parsed.multirun or parsed.config_dir is not None):
+        raise ValueError("--resume continues one run as it was configured; leave out --multirun and --config-dir")
     if parsed.multirun:
         return _multirun(parsed)
     if parsed.resume is None:
@@ -156,15 +148,11 @@ def _multirun(parsed: argparse.Namespace) -> int:
     from scar_ray.config.load import load
     from scar_ray.config.overrides import expand_sweep
 
-    if parsed.resume is not None:
-        raise _Mistake("--resume continues one run and --multirun starts several; use one of them")
     jobs = expand_sweep(parsed.overrides)
     configs = [load(job, parsed.config_dir) for job in jobs]
     names = [config.name for config in configs if config.name is not None]
     if len(set(names)) < len(names):
-        raise _Mistake(
-            f"name={names[0]} would be the folder of several runs; leave name out, or sweep it as well"
-        )
+        raise ValueError(f"name={names[0]} would be the folder of several runs; leave name out, or sweep it as well")
     failed = []
     for number, (job, config) in enumerate(zip(jobs, configs, strict=True), start=1):
         title = f"[{number}/{len(jobs)}] scar-ray train {' '.join(job)}"
@@ -176,7 +164,7 @@ def _multirun(parsed: argparse.Namespace) -> int:
             failed.append(f"{title}: exit code {code}")
     for line in failed:
         print(f"scar-ray: failed: {line}", file=sys.stderr)
-    return 1 if failed else 0
+    return _FAILED if failed else 0
 
 
 def _run_job(job: Sequence[str], config_dir: Path | None) -> int:
@@ -190,7 +178,7 @@ def _run_job(job: Sequence[str], config_dir: Path | None) -> int:
         raise
 
 
-def _supervised(command: str, parsed: argparse.Namespace) -> int:
+def _supervised(command: Literal["sft", "rm"], parsed: argparse.Namespace) -> int:
     from scar_ray.config.load import load
     from scar_ray.config.preflight import preflight_supervised
 
@@ -198,38 +186,38 @@ def _supervised(command: str, parsed: argparse.Namespace) -> int:
     preflight_supervised(config, command)
     from scar_ray import run
 
-    {"sft": run.sft, "rm": run.rm}[command](config)
+    train_model = run.sft if command == "sft" else run.rm
+    train_model(config)
     return 0
 
 
 def _report(runs: Sequence[Path], out: Path | None) -> int:
-    for run in runs:
-        if not (run / "metrics.jsonl").is_file():
-            raise _Mistake(
-                f"{run}: is no run folder, it has no metrics.jsonl; give one that scar-ray train wrote"
-            )
     from scar_ray.report import write_report
 
-    if out is None:
-        out = runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
-    write_report(list(runs), out)
-    print(out)
+    print(write_report(runs, out))
     return 0
 
 
 def _written_config(run: Path) -> Path:
     file = run / "config.json"
     if not file.is_file():
-        raise _Mistake(
-            f"--resume={run}: is no run folder, it has no config.json; give one that scar-ray train wrote"
-        )
+        raise ValueError(f"--resume={run}: is no run folder, it has no config.json; give one that scar-ray train wrote")
     return file
 
 
-def _fail(message: str) -> int:
-    for line in message.splitlines():
-        print(f"scar-ray: error: {line}", file=sys.stderr)
-    return 2
+def _explanation(error: Exception) -> str | None:
+    """The message where it explains the error by itself; None where the traceback is needed.
+
+    scar_ray's own exceptions explain themselves, and a ValueError that scar_ray raises is the user's mistake; one
+    that a library raises is not expected.
+    """
+    if isinstance(error, OSError):
+        return _file_error(error)
+    if type(error).__module__.startswith("scar_ray."):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(last.filename).is_relative_to(Path(__file__).parent) and (last.line or "").startswith("raise ")
+    return str(error) if isinstance(error, ValueError) and ours else None
 
 
 def _file_error(error: OSError) -> str | None:

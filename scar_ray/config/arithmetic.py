@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, cycle, islice
+from statistics import fmean
+
+import numpy as np
 
 from scar_ray.config.schema import Config, CreditConfig
+from scar_ray.credit import build
 from scar_ray.games import balanced, coalitions_needed
+from scar_ray.records import Prompt, Response
 
-TOKENS_PER_UNIT = {"token": 1, "span": 3, "sentence": 20}
-"""Typical length of a unit in tokens of English text, for the estimate of the number of units."""
+SAMPLE = (
+    "The film starts slowly, but the acting is superb and the story never feels forced. "
+    "I was not bored for a minute! Although the ending (which I will not give away) comes as a surprise, "
+    "it makes sense when you think about it. The music is lovely; the camera work, however, could have been "
+    "better in the darker scenes. Some of the jokes fall flat. "
+    "In short: a warm, honest and very funny picture that my whole family enjoyed."
+)
+"""English prose whose units stand for those of responses; a word or a mark counts as a token."""
+WINDOWS = 8
+"""Stretches of the sample over which the estimate is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +51,11 @@ class Evaluations:
     least: int
     """The shortest response."""
     typical: int
-    """A response of full length with units of typical length."""
+    """Mean over responses of full length of English prose."""
     most: int
     """No response needs more."""
     units: int
-    """Units of the typical response; 0 for methods without any."""
+    """Mean number of units of those; 0 for methods without any."""
 
 
 def batch_arithmetic(config: Config) -> BatchArithmetic:
@@ -59,43 +75,58 @@ def batch_arithmetic(config: Config) -> BatchArithmetic:
 
 
 def evaluations(config: Config) -> Evaluations:
-    """Bounds and an estimate of the evaluations of a response under the configured credit method."""
+    """Bounds of the evaluations of a response, and their mean over responses of full length."""
     credit, sampling = config.credit, config.task.sampling
-    if credit.method in ("sparse", "uniform", "abc"):
-        return Evaluations(1, 1, 1, 0)
+    method = build(**credit.model_dump())
+    plans = [method.plan(response) for response in _responses(sampling.max_new_tokens)]
+    counts = [plan.game.n_coalitions if plan.game else 1 for plan in plans]
+    sizes = [plan.game.n_players if plan.game else 0 for plan in plans]
     longest = min(sampling.max_new_tokens, credit.max_units)
-    typical = max(1, min(longest, round(sampling.max_new_tokens / TOKENS_PER_UNIT[credit.unit])))
     # Without a token before the EOS there is nothing to share out; any text has at least one unit.
     shortest = min(sampling.min_new_tokens, longest if credit.unit == "token" else 1)
-    if credit.method == "prefix":
-        # The empty prefix and one for each unit; the longest is the plain score.
-        return Evaluations(shortest + 1, typical + 1, longest + 1, typical)
+    lengths = range(shortest, longest + 1)
     return Evaluations(
-        least=min(_fewest(credit, n) for n in range(shortest, longest + 1)) if shortest else 1,
-        typical=_balanced(credit, typical),
-        most=max(_most(credit, n) for n in range(1, longest + 1)),
-        units=typical,
+        least=min(_bounds(credit, n)[0] for n in lengths),
+        typical=round(fmean(counts)),
+        most=max(_bounds(credit, n)[1] for n in lengths),
+        units=round(fmean(sizes)),
     )
 
 
-def _balanced(credit: CreditConfig, n: int) -> int:
-    """Coalitions of n units on a balanced binary tree."""
-    if credit.estimator != "auto":
-        return coalitions_needed(balanced(n), credit.estimator)
-    owen = coalitions_needed(balanced(n), "owen")
-    return owen if owen <= credit.budget else coalitions_needed(balanced(n), "paired_tree")
-
-
-def _fewest(credit: CreditConfig, n: int) -> int:
-    """Coalitions of n units on the cheapest tree: flat for paired-tree credits, balanced for Owen values."""
-    if credit.estimator in ("shapley", "owen"):
-        return _balanced(credit, n)
-    flat = coalitions_needed(tuple(range(n)), "paired_tree")
-    return min(flat, _balanced(credit, n))
-
-
-def _most(credit: CreditConfig, n: int) -> int:
-    """Coalitions of n units on the dearest tree: all 2^n within the budget, binary for paired-tree credits."""
+def _bounds(credit: CreditConfig, n: int) -> tuple[int, int]:
+    """Fewest and most evaluations of a response of n units, over all trees that they can have."""
+    if credit.method in ("sparse", "uniform", "abc") or n == 0:
+        return 1, 1
+    if credit.method == "prefix":
+        return n + 1, n + 1
+    if credit.estimator == "shapley":
+        return 2**n, 2**n
+    flat, binary = (coalitions_needed(tree, "paired_tree") for tree in (tuple(range(n)), balanced(n)))
+    # Units are merged where the paired tree would exceed the budget; two coalitions are left of one unit.
+    fewest = flat if flat <= credit.budget else 2
     if credit.estimator == "paired_tree":
-        return coalitions_needed(balanced(n), "paired_tree")
-    return int(min(2**n, credit.budget))
+        return fewest, min(binary, credit.budget)
+    # Exact Owen values are cheapest on balanced trees and need all coalitions on chains.
+    owen = coalitions_needed(balanced(n), "owen")
+    return min(owen, fewest) if credit.estimator == "auto" else owen, min(2**n, credit.budget)
+
+
+def _responses(n_tokens: int) -> Iterator[Response]:
+    """Stretches of the sample of so many tokens, as responses that were cut off at full length."""
+    words = re.findall(r"\s*(?:\w+|[^\w\s])", SAMPLE)
+    for window in range(WINDOWS):
+        start = window * len(words) // WINDOWS
+        tokens = list(islice(cycle([*words[start:], " ", *words[:start]]), n_tokens))
+        ends = list(accumulate(map(len, tokens)))
+        yield Response(
+            row=window,
+            prompt=Prompt(0, (), ""),
+            sample=0,
+            token_ids=(0,) * n_tokens,
+            text="".join(tokens),
+            token_spans=tuple(zip([0, *ends[:-1]], ends, strict=True)),
+            finished=False,
+            logprobs_T=np.zeros(n_tokens, dtype=np.float32),
+            policy_version=0,
+            engine="",
+        )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scar_ray.config.schema import Config
 
-MAX_SHAPLEY_UNITS = 16
-"""Largest game whose exact Shapley values `scar_ray.games.shapley` computes."""
+MAX_EXACT_UNITS = 16
+"""Largest game whose exact values `scar_ray.games` computes whatever its tree."""
 
 
 def conflicts(config: Config) -> list[str]:
@@ -20,12 +20,10 @@ def conflicts(config: Config) -> list[str]:
 def _models(config: Config) -> Iterator[str]:
     if config.task.name == "demo":
         return  # trains what it is not given
-    for key, path in (("policy", config.model.policy.path), ("reward", config.model.reward.path)):
-        if not path:
-            yield (
-                f"model.{key}.path is empty, but only task=demo makes models of its own; "
-                f"use model=tiny or set model.{key}.path"
-            )
+    paths = {"model.policy.path": config.model.policy.path, "model.reward.path": config.model.reward.path}
+    empty = " and ".join(key for key, path in paths.items() if not path)
+    if empty:
+        yield f"task={config.task.name} needs {empty}, only task=demo makes its own; use model=tiny or set it"
 
 
 def _lengths(config: Config) -> Iterator[str]:
@@ -45,28 +43,18 @@ def _lengths(config: Config) -> Iterator[str]:
 
 
 def _credit(config: Config) -> Iterator[str]:
-    """A response must never need more coalitions than the budget, however long it gets."""
+    """Exact values must fit the budget whatever a response's units; other estimators see to it themselves."""
     credit = config.credit
-    if credit.method != "scar":
+    if credit.method != "scar" or credit.estimator not in ("shapley", "owen"):
         return
     n = min(credit.max_units, config.task.sampling.max_new_tokens)
-    up_to = f"up to {n} units (the smaller of credit.max_units and task.sampling.max_new_tokens)"
-    if credit.estimator == "shapley":
-        affordable = min(credit.budget.bit_length() - 1, MAX_SHAPLEY_UNITS)
-        if n > affordable:
-            yield (
-                f"credit.estimator=shapley needs 2^n coalitions for {up_to}, over credit.budget="
-                f"{credit.budget}; "
-                f"use credit.max_units={affordable} or credit.estimator=auto"
-            )
-    elif credit.estimator in ("auto", "paired_tree"):
-        # Any tree over n leaves has at most as many nodes as a binary one.
-        cost = max(4 * n - 4, 2)
-        if cost > credit.budget:
-            yield (
-                f"credit.budget={credit.budget} is too small for {up_to}, which can need {cost} coalitions; "
-                f"use credit.max_units={(credit.budget + 4) // 4} or credit.budget={cost}"
-            )
+    affordable = min(credit.budget.bit_length() - 1, MAX_EXACT_UNITS)
+    if n > affordable:
+        yield (
+            f"credit.estimator={credit.estimator} can need 2^n coalitions for up to n={n} units (the smaller "
+            f"of credit.max_units and task.sampling.max_new_tokens), over credit.budget={credit.budget}; "
+            f"use credit.max_units={affordable} or credit.estimator=auto"
+        )
 
 
 def _algorithm(config: Config) -> Iterator[str]:
@@ -85,9 +73,9 @@ def _cluster(config: Config) -> Iterator[str]:
     cluster = config.cluster
     if config.model.policy.dtype == "bfloat16" and cluster.learner.zero_stage == 0:
         yield "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use 1, 2 or 3"
-    if cluster.placement == "shared":
-        if cluster.device == "cpu":
-            yield "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate"
+    if cluster.placement == "shared" and cluster.device == "cpu":
+        yield "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate"
+    elif cluster.placement == "shared":
         gpus = cluster.rollout.engines * cluster.rollout.tensor_parallel
         if gpus != cluster.learner.ranks:
             yield (

@@ -55,11 +55,7 @@ def _evaluations(config: Config) -> str:
         what = "plain score and attention" if config.credit.method == "abc" else "plain score"
         lines = [f"per response: 1 ({what})", f"per step: {responses:,}"]
     else:
-        units = (
-            f"{counts.units} {config.credit.unit} units"
-            if counts.units > 1
-            else f"1 {config.credit.unit} unit"
-        )
+        units = f"{counts.units} {config.credit.unit} units" if counts.units > 1 else f"1 {config.credit.unit} unit"
         lines = [
             f"per response: about {counts.typical:,} (full length, {units}); at least {counts.least:,}, "
             f"at most {counts.most:,}",

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -102,23 +103,25 @@ def _group_choices(key: str, folders: Sequence[Path]) -> list[str]:
 
 def _composed(choices: Mapping[str, str], folders: Sequence[Path]) -> Tree:
     """The group files on top of the schema's defaults; interpolations are left for later."""
-    overrides = [
-        f"{'' if key in DEFAULT_GROUPS else '+'}{key}={json.dumps(name)}" for key, name in choices.items()
-    ]
+    overrides = [f"{'' if key in DEFAULT_GROUPS else '+'}{key}={json.dumps(name)}" for key, name in choices.items()]
     searchpath = ",".join(json.dumps(f"file://{folder}") for folder in folders[1:])
+    primary = next(file for folder in folders if (file := folder / "config.yaml").is_file())
     try:
+        # Hydra looks for the primary config before it extends its search path; the store it always searches.
+        ConfigStore.instance().store("scar_ray", OmegaConf.load(primary))
         with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
-            composed = compose("config", overrides=[*overrides, f"hydra.searchpath=[{searchpath}]"])
-        merged = OmegaConf.merge(Config().model_dump(mode="json"), composed)
+            composed = compose("scar_ray", overrides=[*overrides, f"hydra.searchpath=[{searchpath}]"])
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{mark.name}:{mark.line + 1}" if mark else "a configuration file"
         raise ConfigError(f"{where}: is not valid YAML: {_one_line(error.problem)}") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration files cannot be composed: {_one_line(error)}") from None
-    tree = OmegaConf.to_container(merged)
-    assert isinstance(tree, dict)
-    return {str(key): value for key, value in tree.items()}
+    tree, container = Config().model_dump(mode="json"), OmegaConf.to_container(composed)
+    assert isinstance(container, dict)
+    for name, value in container.items():
+        _assign(tree, [str(name)], value)
+    return tree
 
 
 def _validated(tree: Tree, values: Sequence[tuple[str, Any]], problems: list[str]) -> Config:
@@ -143,12 +146,15 @@ def _validated(tree: Tree, values: Sequence[tuple[str, Any]], problems: list[str
 
 
 def _assign(tree: Tree, path: Sequence[str], value: Any) -> None:
+    """Puts a value in its place; a mapping edits only the keys that it names."""
     *parents, leaf = path
     for name in parents:
         if not isinstance(tree.get(name), dict):
             tree[name] = {}  # an optional section that was null
         tree = tree[name]
-    if isinstance(value, dict) and isinstance(tree.get(leaf), dict):
+    if isinstance(value, dict):
+        if not isinstance(tree.get(leaf), dict):
+            tree[leaf] = {}
         for name, inner in value.items():
             _assign(tree[leaf], [str(name)], inner)
     else:

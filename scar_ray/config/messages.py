@@ -26,9 +26,7 @@ def violation_lines(error: ValidationError, *, combinations: bool = True) -> lis
         line
         for detail in error.errors()
         if combinations or detail["type"] != _COMBINATION
-        for line in _violation(
-            detail["type"], detail["loc"], detail["input"], detail.get("ctx", {})
-        ).splitlines()
+        for line in _violation(detail["type"], detail["loc"], detail["input"], detail.get("ctx", {})).splitlines()
     ]
 
 
@@ -98,15 +96,11 @@ def _violation(kind: str, loc: Sequence[int | str], got: Any, context: Mapping[s
     inner = section_of(field.annotation)
     if inner is not None:
         example = next(iter(inner.model_fields))
-        return (
-            f"{key}: is a section, got the single value {shown(got)}; set its keys, such as {key}.{example}"
-        )
+        return f"{key}: is a section, got {shown(got)}; set its keys, such as {key}.{example}"
     annotation, bounds = _unwrapped(field.annotation, field.metadata)
     if get_origin(annotation) is Literal:
         return choice_line(key, get_args(annotation), got)
-    line = (
-        f"{key}: must be {_rule(annotation, bounds, nullable=_nullable(field.annotation))}, got {shown(got)}"
-    )
+    line = f"{key}: must be {_rule(annotation, bounds, nullable=_nullable(field.annotation))}, got {shown(got)}"
     if annotation is str and isinstance(got, int | float):
         line += f"; quote it: {key}='\"{shown(got)}\"'"
     return line
@@ -142,10 +136,7 @@ def _unwrapped(annotation: Any, metadata: Sequence[Any]) -> tuple[Any, list[Any]
 def _rule(annotation: Any, bounds: Sequence[Any], *, nullable: bool) -> str:
     rule = "a list of text" if get_origin(annotation) is tuple else _TYPE_NAMES[annotation]
     limits = {
-        name: getattr(bound, name)
-        for bound in bounds
-        for name in ("ge", "gt", "le", "lt")
-        if hasattr(bound, name)
+        name: getattr(bound, name) for bound in bounds for name in ("ge", "gt", "le", "lt") if hasattr(bound, name)
     }
     if "ge" in limits and "le" in limits:
         rule += f" from {limits['ge']:g} to {limits['le']:g}"
@@ -164,9 +155,10 @@ def _suggestion(section: type[Section], parts: Sequence[str], depth: int) -> str
         return f"did you mean {whole if is_key(whole) else '.'.join([*prefix, near[0]])}?"
     keys = list(_keys(Config))
     same_tail = [key for key in keys if key.endswith("." + ".".join(tail))]
-    same_name = [key for key in keys if key.rpartition(".")[2] == tail[-1]]
-    near_whole = get_close_matches(".".join(parts), keys, n=1)
-    found = (same_tail or same_name or near_whole)[:4]
+    names = [key.rpartition(".")[2] for key in keys]
+    best = get_close_matches(tail[-1], names, n=1, cutoff=0.75)
+    same_name = [key for key, name in zip(keys, names, strict=True) if name in best]
+    found = (same_tail or same_name)[:4]
     if found:
         return f"did you mean {' or '.join(found)}?"
     where = ".".join(prefix)

@@ -23,9 +23,7 @@ def parse(overrides: Sequence[str], problems: list[str]) -> list[tuple[str, Any]
             problems.append(parsed)
         elif parsed.is_sweep_override():
             key = parsed.key_or_group
-            problems.append(
-                f"{text}: several values need --multirun; for one value with commas write {key}='\"...\"'"
-            )
+            problems.append(f"{text}: several values need --multirun; for one value with commas write {key}='\"...\"'")
         else:
             pairs.append((parsed.key_or_group, parsed.value()))
     return pairs

@@ -64,9 +64,7 @@ def missing(config: Config) -> list[str]:
     problems += _data(config, "train")
     problems += _disk(config, policy.n_parameters if isinstance(policy, ModelFolder) else 0)
     if config.trainer.wandb and find_spec("wandb") is None:
-        problems.append(
-            "trainer.wandb=true needs the package wandb; install it: pip install 'scar-ray[wandb]'"
-        )
+        problems.append("trainer.wandb=true needs the package wandb; install it: pip install 'scar-ray[wandb]'")
     return problems
 
 
@@ -87,9 +85,7 @@ def _folder(config: Config, role: Literal["policy", "reward"]) -> ModelFolder | 
 
 def _policy(config: Config, policy: ModelFolder) -> Iterator[str]:
     key = f"model.policy.path={config.model.policy.path}"
-    if policy.architectures and not any(
-        name.endswith(("ForCausalLM", "LMHeadModel")) for name in policy.architectures
-    ):
+    if policy.architectures and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in policy.architectures):
         yield f"{key}: {policy.architectures[0]} is no causal language model; give one that generates text"
     yield from _vocabulary(key, policy)
     length = config.task.prompt_tokens_max + config.task.sampling.max_new_tokens
@@ -105,8 +101,7 @@ def _reward(config: Config, reward: ModelFolder) -> Iterator[str]:
     if not any(name.endswith("ForSequenceClassification") for name in reward.architectures):
         what = reward.architectures[0] if reward.architectures else "unknown architecture"
         yield (
-            f"{key}: a reward model without a classification head ({what}); "
-            "give a ...ForSequenceClassification model"
+            f"{key}: a reward model without a classification head ({what}); give a ...ForSequenceClassification model"
         )
     elif reward.n_labels is not None and reward.n_labels not in (1, 2):
         yield f"{key}: has {reward.n_labels} labels; a reward model has one, or two of which one is wanted"
@@ -127,11 +122,7 @@ def _vocabulary(key: str, folder: ModelFolder) -> Iterator[str]:
 def _reward_length(config: Config, policy: ModelFolder, reward: ModelFolder) -> Iterator[str]:
     """Lengths are only known beforehand where both models count in the same tokens."""
     limits = [limit for limit in (reward.context, config.model.reward.max_length) if limit is not None]
-    length = (
-        config.task.prompt_tokens_max
-        + config.task.sampling.max_new_tokens
-        + int(config.model.reward.append_eos)
-    )
+    length = config.task.prompt_tokens_max + config.task.sampling.max_new_tokens + int(config.model.reward.append_eos)
     if limits and length > min(limits) and same_tokenizer(policy, reward):
         yield (
             f"model.reward.path={config.model.reward.path}: prompt and response have up to {length} tokens, "
@@ -159,11 +150,7 @@ def _disk(config: Config, n_parameters: int) -> Iterator[str]:
     models = 2 if config.algorithm.critic.kind == "separate" else 1
     trained = 0 if config.model.policy.lora else n_parameters
     # A new checkpoint is complete before the oldest one goes.
-    need = (
-        trained * _STATE_BYTES * models * (config.trainer.keep_checkpoints + 1)
-        + n_parameters * 4
-        + _LOGS_BYTES
-    )
+    need = trained * _STATE_BYTES * models * (config.trainer.keep_checkpoints + 1) + n_parameters * 4 + _LOGS_BYTES
     free = shutil.disk_usage(ancestor).free
     if free < need:
         yield (

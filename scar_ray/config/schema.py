@@ -45,8 +45,7 @@ class Sampling(Section):
     def _ordered(self) -> Sampling:
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
-                f"min_new_tokens={self.min_new_tokens} is above "
-                f"max_new_tokens={self.max_new_tokens}; lower it"
+                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}; lower it"
             )
         return self
 

@@ -1,0 +1,138 @@
+"""Batch arithmetic and evaluation counts with literal numbers, and the text of the dry run."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scar_ray.config.arithmetic import BatchArithmetic, Evaluations, batch_arithmetic, evaluations
+from scar_ray.config.describe import describe
+from scar_ray.config.load import load
+from scar_ray.config.schema import Config
+
+
+def test_a_batch_is_cut_into_mini_batches_and_micro_batches() -> None:
+    config = load(
+        [
+            "algorithm.batch.prompts=32",
+            "algorithm.batch.samples=4",
+            "algorithm.batch.minibatch=32",
+            "algorithm.epochs=2",
+            "cluster.learner.ranks=2",
+            "cluster.learner.micro_batch=4",
+            "trainer.steps=10",
+        ]
+    )
+    assert batch_arithmetic(config) == BatchArithmetic(
+        responses=128,
+        minibatches=4,
+        optimizer_steps=8,
+        micro_batches=4,
+        new_tokens=128 * 24,
+        total_responses=1280,
+        total_optimizer_steps=80,
+    )
+
+
+@pytest.mark.parametrize("credit", ["sparse", "uniform", "abc"])
+def test_methods_without_units_need_the_plain_score_only(credit: str) -> None:
+    assert evaluations(load([f"credit={credit}"])) == Evaluations(least=1, typical=1, most=1, units=0)
+
+
+def test_prefixes_need_one_evaluation_a_unit_and_the_empty_one() -> None:
+    assert evaluations(load(["credit=prefix", "task=imdb"])) == Evaluations(least=17, typical=25, most=25, units=24)
+
+
+def test_a_response_of_spans_can_need_anything_between_its_plain_score_and_the_budget() -> None:
+    counts = evaluations(load(["credit=scar_span"]))
+    assert (counts.least, counts.most) == (1, 256)
+    assert 4 <= counts.units <= 12
+    assert 2 * counts.units < counts.typical < 256
+
+
+def test_a_forced_minimum_length_means_at_least_one_unit() -> None:
+    assert evaluations(load(["credit=scar_span", "task=imdb"])).least == 2
+
+
+def test_tokens_at_full_length_are_all_units() -> None:
+    counts = evaluations(load(["credit=scar_token", "credit.estimator=paired_tree", "task=imdb"]))
+    # Paired tree: 2n + 2 coalitions on a flat tree, 4n - 4 on a binary one, for 16 to 24 units.
+    assert (counts.least, counts.most, counts.units) == (34, 92, 24)
+    assert 50 < counts.typical <= 92
+
+
+def test_units_are_merged_to_fit_a_small_budget() -> None:
+    counts = evaluations(load(["credit=scar_token", "credit.budget=20"]))
+    assert counts.most == 20
+    assert counts.units < 10
+
+
+def test_longer_responses_of_sentences_have_more_units() -> None:
+    short = evaluations(load(["credit=scar_sentence", "task.sampling.max_new_tokens=16"]))
+    long = evaluations(load(["credit=scar_sentence", "task.sampling.max_new_tokens=160"]))
+    assert (short.units, short.typical < 10) == (2, True)
+    assert 8 <= long.units <= 14
+
+
+def test_exact_shapley_needs_all_coalitions() -> None:
+    config = load(["credit=scar_token", "credit.estimator=shapley", "credit.max_units=8"])
+    assert evaluations(config) == Evaluations(least=1, typical=256, most=256, units=8)
+
+
+@given(
+    unit=st.sampled_from(["token", "span", "sentence"]),
+    estimator=st.sampled_from(["auto", "owen", "paired_tree", "shapley"]),
+    method=st.sampled_from(["scar", "prefix"]),
+    tokens=st.integers(1, 40),
+    shortest=st.integers(0, 40),
+    budget=st.integers(4, 600),
+    max_units=st.integers(1, 30),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_estimate_lies_between_the_bounds(
+    unit: str, estimator: str, method: str, tokens: int, shortest: int, budget: int, max_units: int
+) -> None:
+    if estimator in ("owen", "shapley"):
+        max_units = min(max_units, budget.bit_length() - 1)
+    config = Config.model_validate(
+        {
+            "credit": {
+                "unit": unit,
+                "estimator": estimator,
+                "method": method,
+                "budget": budget,
+                "max_units": max_units,
+            },
+            "task": {"sampling": {"max_new_tokens": tokens, "min_new_tokens": min(shortest, tokens)}},
+        }
+    )
+    counts = evaluations(config)
+    assert 1 <= counts.least <= counts.typical <= counts.most
+    assert counts.most <= (budget if method == "scar" else max_units + 1)
+
+
+def test_the_dry_run_tells_placement_batch_and_evaluations() -> None:
+    text = describe(load(["cluster=gpu8", "cluster.rollout.tensor_parallel=2", "cluster.rollout.engines=2"]))
+    assert text.startswith("Configuration\n  seed: 0\n  name: null\n  runs: runs\n  task:\n    name: demo\n")
+    _, _, plan = text.partition("\n\n")
+    assert plan.startswith(
+        """Placement (separate GPUs)
+  role        actors   CPUs each   GPUs each  bundles
+  rollout          2           2           2  0-3
+  learner          2           1           1  4-5
+  reward           2           1           1  6-7
+  in all: 8 bundles, 8 CPUs, 8 GPUs
+
+Batch of a step
+  responses: 64 prompts x 1 samples = 64, at most 1,536 new tokens
+  optimizer steps: 4 epochs x 1 mini-batches of 64 = 4
+  each optimizer step: 2 ranks x 4 micro-batches of 8
+  the run: 200 steps, 12,800 responses, 800 optimizer steps
+
+"""
+    )
+
+
+def test_the_dry_run_of_abc_counts_plain_scores() -> None:
+    assert describe(load(["credit=abc"])).endswith(
+        "plain scores included\n  per response: 1 (plain score and attention)\n  per step: 64"
+    )

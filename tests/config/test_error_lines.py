@@ -1,0 +1,214 @@
+"""Every mistake in the configuration is one line: the key, the rule, the value got, what to use instead."""
+
+import pytest
+
+from scar_ray.config.errors import ConfigError
+from scar_ray.config.load import load
+
+CREDITS = "abc, prefix, scar_sentence, scar_span, scar_token, sparse, uniform"
+
+UNKNOWN_NAMES = {
+    "credit.unti=token": "unknown key credit.unti; did you mean credit.unit?",
+    "algorithm.optimizr.lr=3": "unknown key algorithm.optimizr.lr; did you mean algorithm.optimizer.lr?",
+    "algorithm.optimizer.learning_rate=3": (
+        "unknown key algorithm.optimizer.learning_rate; the keys of algorithm.optimizer are "
+        "lr, beta1, beta2, eps, weight_decay, schedule, warmup_steps, max_grad_norm"
+    ),
+    "kl.coef=0.1": "unknown key kl.coef; did you mean algorithm.kl.coef?",
+    "temperature=0.7": "unknown key temperature; did you mean task.sampling.temperature?",
+    "lr=1e-4": ("unknown key lr; did you mean algorithm.optimizer.lr or algorithm.critic.lr or sft.lr or rm.lr?"),
+    "trainer.model.polcy=x": "unknown key trainer.model.polcy; did you mean model.policy?",
+    "sede=1": "unknown key sede; did you mean seed?",
+    "credits=abc": "unknown key credits; did you mean credit?",
+    "seed.x=3": "unknown key seed.x; seed is a single value, write seed=VALUE",
+    "credit.qqqq=1": (
+        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, alpha, budget, max_units, base"
+    ),
+    "hydra.run.dir=x": (
+        "unknown key hydra.run.dir; the keys here are seed, name, runs, task, credit, algorithm, "
+        "model, cluster, "
+        "trainer, sft, rm"
+    ),
+    "credit={alhpa: 0.5}": "unknown key credit.alhpa; did you mean credit.alpha?",
+}
+
+BAD_CHOICES = {
+    "credit=scar_spam": f'credit: must be one of {CREDITS}, got "scar_spam"; did you mean scar_span?',
+    "credit=3": f"credit: must be one of {CREDITS}, got 3",
+    "credit=null": f"credit: must be one of {CREDITS}, got null",
+    "task=imbd": 'task: must be one of demo, imdb, got "imbd"; did you mean imdb?',
+    "model=huge": 'model: must be one of demo, paper, tiny, got "huge"',
+    "cluster=gpu": 'cluster: must be one of cpu, gpu8, gpu_shared, nodes2x8, got "gpu"; did you mean gpu8?',
+    "algorithm=pop": 'algorithm: must be one of paper, ppo, got "pop"; did you mean ppo?',
+    "credit.unit=sentance": (
+        'credit.unit: must be one of token, span, sentence, got "sentance"; did you mean sentence?'
+    ),
+    "cluster.learner.zero_stage=4": "cluster.learner.zero_stage: must be one of 0, 1, 2, 3, got 4",
+    "model.policy.dtype=bf16": (
+        'model.policy.dtype: must be one of float32, bfloat16, got "bf16"; did you mean bfloat16?'
+    ),
+}
+
+OUT_OF_RANGE = {
+    "credit.alpha=-1": "credit.alpha: must be a number from 0 to 1, got -1",
+    "credit.alpha=nan": "credit.alpha: must be a number from 0 to 1, got NaN",
+    "trainer.steps=0": "trainer.steps: must be a whole number of at least 1, got 0",
+    "seed=-3": "seed: must be a whole number of at least 0, got -3",
+    "algorithm.clip=1": "algorithm.clip: must be a number above 0 and below 1, got 1",
+    "algorithm.optimizer.beta1=1": ("algorithm.optimizer.beta1: must be a number of at least 0 and below 1, got 1"),
+    "task.sampling.top_p=0": "task.sampling.top_p: must be a number above 0 and of at most 1, got 0",
+    "algorithm.shaping.clip=0": "algorithm.shaping.clip: must be a number above 0 or null, got 0",
+    "task.train.limit=0": "task.train.limit: must be a whole number of at least 1 or null, got 0",
+    "algorithm.kl.coef=inf": "algorithm.kl.coef: must be a number of at least 0, got Infinity",
+    "model.scratch.vocab_size=10": "model.scratch.vocab_size: must be a whole number of at least 300, got 10",
+}
+
+WRONG_TYPES = {
+    "seed=x": 'seed: must be a whole number of at least 0, got "x"',
+    "seed=1.5": "seed: must be a whole number of at least 0, got 1.5",
+    "seed=true": "seed: must be a whole number of at least 0, got true",
+    "credit.alpha=high": 'credit.alpha: must be a number from 0 to 1, got "high"',
+    "trainer.wandb=maybe": 'trainer.wandb: must be true or false, got "maybe"',
+    "trainer.tensorboard=1": "trainer.tensorboard: must be true or false, got 1",
+    "name=2024": "name: must be text or null, got 2024; quote it: name='\"2024\"'",
+    "runs=3": "runs: must be a path, got 3",
+    "model.policy.path=[a]": 'model.policy.path: must be text, got ["a"]',
+    "model.policy.lora.target_modules=[1]": "model.policy.lora.target_modules: must be a list of text, got 1",
+    "model.policy.lora.target_modules=q_proj": (
+        'model.policy.lora.target_modules: must be a list of text, got "q_proj"'
+    ),
+    "model.scratch=5": ("model.scratch: is a section, got 5; set its keys, such as model.scratch.vocab_size"),
+}
+
+UNREADABLE = {
+    "seed": "seed: an override needs a value, write seed=VALUE",
+    "=3": "=3: '' is no key; write KEY=VALUE, for example trainer.steps=100",
+    "a b=2": "a b=2: 'a b' is no key; write KEY=VALUE, for example trainer.steps=100",
+    "~seed": "~seed: a key cannot be removed; set it to null or leave it out",
+    "credit@x=abc": "credit@x=abc: '@' is not understood here; write credit=VALUE",
+    "seed=1,2": "seed=1,2: several values need --multirun; for one value with commas write seed='\"...\"'",
+    "seed=glob(*)": "seed=glob(*): glob() is not understood here; list the values, separated by commas",
+    "model.reward.template={prompt}{response}": (
+        "model.reward.template={prompt}{response}: the value cannot be read; "
+        "quote it: model.reward.template='\"{prompt}{response}\"'"
+    ),
+    "model.policy.path=${no.such}": (
+        "the configuration cannot be resolved: Interpolation key 'no.such' not found "
+        "full_key: model.policy.path object_type=dict"
+    ),
+}
+
+IMPOSSIBLE = {
+    "algorithm.batch.minibatch=48": (
+        "algorithm.batch.minibatch=48 does not divide the batch of 64 responses (prompts 64 * samples 1)"
+    ),
+    "task.sampling.min_new_tokens=40": ("task.sampling.min_new_tokens=40 is above max_new_tokens=24; lower it"),
+    "model.scratch.heads=3": "model.scratch.hidden_size=128 is not a multiple of heads=3",
+    "model.reward.template=plain": ("model.reward.template must contain {prompt} exactly once, got 'plain'"),
+    "cluster.learner.ranks=3": (
+        "algorithm.batch.minibatch=64 must be a multiple of cluster.learner.ranks * "
+        "cluster.learner.micro_batch "
+        "= 3 * 8 = 24"
+    ),
+    "cluster.placement=shared": (
+        "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate"
+    ),
+    "model.policy.dtype=bfloat16": (
+        "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use 1, 2 or 3"
+    ),
+    "algorithm.critic.init=reward": "algorithm.critic.init=reward needs algorithm.critic.kind=separate",
+    "algorithm.shaping.over_length_start=24": (
+        "algorithm.shaping.over_length_start=24 must be below task.sampling.max_new_tokens=24"
+    ),
+    "credit.estimator=shapley": (
+        "credit.estimator=shapley can need 2^n coalitions for up to n=24 units (the smaller of "
+        "credit.max_units "
+        "and task.sampling.max_new_tokens), over credit.budget=256; use credit.max_units=8 or "
+        "credit.estimator=auto"
+    ),
+    "credit.estimator=owen": (
+        "credit.estimator=owen can need 2^n coalitions for up to n=24 units (the smaller of "
+        "credit.max_units "
+        "and task.sampling.max_new_tokens), over credit.budget=256; use credit.max_units=8 or "
+        "credit.estimator=auto"
+    ),
+}
+
+TABLE = UNKNOWN_NAMES | BAD_CHOICES | OUT_OF_RANGE | WRONG_TYPES | UNREADABLE | IMPOSSIBLE
+
+
+@pytest.mark.parametrize(("override", "line"), TABLE.items(), ids=TABLE)
+def test_a_mistake_in_an_override_is_exactly_this_line(override: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([override])
+    assert str(caught.value) == line
+    assert "\n" not in line
+
+
+COMBINED = {
+    ("task.prompt_tokens_max=8", "task.prompt_tokens_min=9"): (
+        "task.prompt_tokens_min=9 is above prompt_tokens_max=8; lower it"
+    ),
+    ("task.prompt_tokens_max=8", "task.sampling.max_new_tokens=2000"): (
+        "task.prompt_tokens_max + task.sampling.max_new_tokens = 8 + 2000 exceeds "
+        "cluster.rollout.max_model_len=1024; raise it"
+    ),
+    ("task=imdb", "model=demo"): (
+        "task=imdb needs model.policy.path and model.reward.path, only task=demo makes its own; "
+        "use model=tiny or set it"
+    ),
+    ("cluster=gpu_shared", "cluster.learner.ranks=2"): (
+        "cluster.placement=shared gives each engine's GPU one learner rank: "
+        "cluster.learner.ranks=2 must equal "
+        "cluster.rollout.engines * tensor_parallel = 1"
+    ),
+    ("cluster=gpu_shared", "cluster.reward.actors=5"): (
+        "cluster.reward.gpus_per_actor=0.2 leaves nothing of a GPU shared with 5 reward actors; lower it to 0.08"
+    ),
+    ("credit.estimator=shapley", "credit.budget=1000000", "task.sampling.max_new_tokens=17"): (
+        "credit.estimator=shapley can need 2^n coalitions for up to n=17 units (the smaller of "
+        "credit.max_units "
+        "and task.sampling.max_new_tokens), over credit.budget=1000000; "
+        "use credit.max_units=16 or credit.estimator=auto"
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "line"), COMBINED.items(), ids=" ".join)
+def test_a_combination_that_cannot_work_is_exactly_this_line(overrides: tuple[str, ...], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides)
+    assert str(caught.value) == line
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["credit=abd", "lr", "seeed=1", "trainer.steps=0", "credit.alpha=2"])
+    assert caught.value.lines == (
+        "lr: an override needs a value, write lr=VALUE",
+        f'credit: must be one of {CREDITS}, got "abd"; did you mean abc?',
+        "unknown key seeed; did you mean seed?",
+        "credit.alpha: must be a number from 0 to 1, got 2",
+        "trainer.steps: must be a whole number of at least 1, got 0",
+    )
+
+
+def test_all_impossible_combinations_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["cluster.placement=shared", "algorithm.critic.init=reward"])
+    assert caught.value.lines == (
+        "algorithm.critic.init=reward needs algorithm.critic.kind=separate",
+        "cluster.placement=shared is about GPUs; with cluster.device=cpu use placement=separate",
+    )
+
+
+def test_combinations_are_left_alone_while_single_keys_are_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["task=imbd", "cluster.learner.ranks=3"])
+    assert caught.value.lines == ('task: must be one of demo, imdb, got "imbd"; did you mean imdb?',)
+
+
+def test_a_long_value_is_cut_in_the_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["credit.unit=" + "x" * 500])
+    assert str(caught.value) == 'credit.unit: must be one of token, span, sentence, got "' + "x" * 76 + "..."
