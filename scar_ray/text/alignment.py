@@ -12,9 +12,7 @@ from scar_ray.records import FloatArray
 from scar_ray.text.offsets import Span
 
 
-def overlap_shares(
-    weights_S: FloatArray, source_spans: Sequence[Span], target_spans: Sequence[Span]
-) -> FloatArray:
+def overlap_shares(weights_S: FloatArray, source_spans: Sequence[Span], target_spans: Sequence[Span]) -> FloatArray:
     """Weights (T,) of the target tokens from those of the S source tokens of the same text; the sum is kept.
 
     A source token's weight is divided in proportion to the characters that it shares with each target token.
@@ -27,9 +25,7 @@ def overlap_shares(
     source tokens lie outside the text that the target tokens cover, or when there is no target token.
     """
     if len(weights_S) != len(source_spans):
-        raise ValueError(
-            f"weights: expected one for each of {len(source_spans)} tokens, got {len(weights_S)}"
-        )
+        raise ValueError(f"weights: expected one for each of {len(source_spans)} tokens, got {len(weights_S)}")
     _check_same_text(source_spans, target_spans)
     weights_T = np.zeros(len(target_spans))
     target_ends = [end for _, end in target_spans]
@@ -57,9 +53,7 @@ def _check_same_text(source_spans: Sequence[Span], target_spans: Sequence[Span])
     target_starts = [0, *(end for _, end in target_spans)]
     for t, (start, end) in enumerate(target_spans):
         if start != target_starts[t] or end < start:
-            raise ValueError(
-                f"spans: target token {t} is at {(start, end)}, it must start at {target_starts[t]}"
-            )
+            raise ValueError(f"spans: target token {t} is at {(start, end)}, it must start at {target_starts[t]}")
     if source_spans and not target_spans:
         raise ValueError(f"spans: {len(source_spans)} source tokens but no target token to map them to")
     length, before = target_starts[-1], 0

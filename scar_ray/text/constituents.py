@@ -76,9 +76,7 @@ class _Lexeme:
 
     @property
     def is_content(self) -> bool:
-        return (
-            not self.closes and not self.opens and self.key not in v.OPENERS and not _DASHES.match(self.text)
-        )
+        return not self.closes and not self.opens and self.key not in v.OPENERS and not _DASHES.match(self.text)
 
 
 def constituents(text: str) -> tuple[Word, ...]:
@@ -178,6 +176,9 @@ def _phrase_starts(lexemes: list[_Lexeme], i: int, content: bool, subject: bool)
         return not _ends_abbreviation(lexemes, i - 1)
     if here.key in v.COORDINATORS:
         return True
+    if content and here.key in v.EITHER_CASE:
+        follows = lexemes[i + 1] if i + 1 < len(lexemes) else None
+        return follows is not None and (follows.is_content or follows.key in v.AUXILIARIES)
     if content:
         return here.key in v.OPENERS
     # "it was | a film", but "of the film", "not a film", "all the film"

@@ -64,12 +64,17 @@ def _ends_of_pieces(text: str, token_ids: Sequence[int], decode: Decode) -> list
 def _ends_of_encoding(
     token_ids: Sequence[int], encoded_ids: Sequence[int], offsets: Sequence[Span]
 ) -> list[int] | None:
-    """Token ends from a tokenizer's own offsets, or None when the text encodes to other tokens."""
+    """Token ends from a tokenizer's own offsets, or None where those are not the tokens' or not clear."""
     if list(encoded_ids) != list(token_ids):
         return None
-    # Tokens of one character all claim it: an earlier one ends where the next one starts.
     next_starts = [*(start for start, _ in offsets[1:]), offsets[-1][1]] if offsets else []
-    ends = [min(end, next_start) for (_, end), next_start in zip(offsets, next_starts, strict=True)]
+    ends: list[int] = []
+    for (_, end), next_start in zip(offsets, next_starts, strict=True):
+        # Tokens of one character all claim it: an earlier one ends where the next one starts. Byte tokens that
+        # all claim several characters do not say which of them is whose.
+        if end - next_start > 1:
+            return None
+        ends.append(min(end, next_start))
     return list(accumulate(ends, max))
 
 

@@ -40,10 +40,10 @@ SUBORDINATORS = _words(
     "whether which while who whom whose why yet however therefore"
 )
 
-OPENERS = (
-    PREPOSITIONS | AUXILIARIES | PRONOUNS | NEGATIONS | DEGREES | COORDINATORS | SUBORDINATORS | DETERMINERS
-)
+OPENERS = PREPOSITIONS | AUXILIARIES | PRONOUNS | NEGATIONS | DEGREES | COORDINATORS | SUBORDINATORS | DETERMINERS
 """Words that open a phrase when the phrase before already has a content word."""
+EITHER_CASE = _words("it you")
+"""Pronouns that are subject or object, as the next word tells."""
 SUBJECTS = PRONOUNS | DETERMINERS
 """Words that show that a clause follows a coordinator: "and the ...", "and it ...\""""
 ABBREVIATIONS = _words(
