@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +61,8 @@ class PPOBatch:
     returns_BT: Float32Array
     weights_BT: Float32Array
     """Importance weights of the tokens; ones unless the correction is on."""
+    lr_scale: float
+    """Learning rate of this step as a share of the configured one."""
 
 
 class RolloutPool(Protocol):
@@ -72,10 +74,18 @@ class RolloutPool(Protocol):
 
 
 class RewardPool(Protocol):
-    """Evaluates responses and their coalitions."""
+    """Evaluates responses and their coalitions, beside whatever else runs."""
 
-    def evaluate(self, jobs: Iterable[tuple[Response, CreditPlan]], count: int) -> dict[int, Evaluation]:
-        """Evaluations by row. `jobs` is consumed as it comes; scoring of early jobs runs beside it."""
+    def begin(self, count: int) -> None:
+        """Starts a step of `count` responses, rows 0..count-1."""
+        ...
+
+    def submit(self, response: Response, plan: CreditPlan) -> None:
+        """Queues a response, in any order; returns at once."""
+        ...
+
+    def results(self) -> dict[int, Evaluation]:
+        """Waits for all responses of the step; evaluations by row."""
         ...
 
 
