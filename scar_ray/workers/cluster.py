@@ -1,0 +1,289 @@
+"""Ray: joining or starting a cluster, reserving the placement, starting and stopping the actors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from scar_ray.config.errors import UserError
+from scar_ray.config.placement import Placement, Role, placement
+from scar_ray.config.schema import ClusterConfig, Config
+from scar_ray.workers.environment import actor_env, engine_env
+from scar_ray.workers.errors import ActorFailed, explain
+from scar_ray.workers.learner import LearnerOptions, LearnerRank
+from scar_ray.workers.learner_group import RayLearner
+from scar_ray.workers.reward import RayRewardPool, RewardOptions, RewardWorker
+from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorker
+
+POLL_S = 10.0
+"""Seconds between messages about a placement that is still pending."""
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """Everything a run has started, ready for use."""
+
+    rollout: RayRolloutPool
+    reward: RayRewardPool
+    learner: RayLearner
+    handles: tuple[Any, ...]
+    names: tuple[str, ...]
+    group: PlacementGroup
+
+    def stop(self) -> None:
+        """Ends all actors and gives their resources back."""
+        for handle in self.handles:
+            ray.kill(handle, no_restart=True)
+        remove_placement_group(self.group)
+
+
+@contextlib.contextmanager
+def session(cluster: ClusterConfig) -> Iterator[None]:
+    """A connection to Ray: the address given, the cluster of a Ray job, or a local one that ends with the context."""
+    if ray.is_initialized():
+        yield
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Actors without GPUs must not see any: importing torch would open a context on GPU 0.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    except (ConnectionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"cluster.address={address}: no Ray cluster answers there ({reason}); start one with `ray start --head`, "
+            "or leave the address out for a local one"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def reserve(plan: Placement, cluster: ClusterConfig, log: Log) -> PlacementGroup:
+    """Reserves the bundles of a plan. UserError, saying what is asked and what is there, when they cannot be had.
+
+    A cluster that may grow (one that was joined) gets `startup_timeout_s`, with a message about what is missing now
+    and then; a local one has what it has.
+    """
+    local = cluster.address is None and "RAY_ADDRESS" not in os.environ
+    group = placement_group([dict(bundle) for bundle in plan.bundles], strategy="PACK")
+    deadline = time.monotonic() + (0 if local and not _fits(plan) else cluster.startup_timeout_s)
+    while not group.wait(min(POLL_S, max(0.1, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            remove_placement_group(group)
+            raise UserError(f"the cluster cannot hold the actors: {_shortfall(plan)}; use a smaller cluster= choice")
+        log(f"waiting for the cluster: {_shortfall(plan)}")
+    return group
+
+
+def _fits(plan: Placement) -> bool:
+    there = ray.cluster_resources()
+    return plan.cpus <= there.get("CPU", 0) and plan.gpus <= there.get("GPU", 0)
+
+
+def _shortfall(plan: Placement) -> str:
+    there, free = ray.cluster_resources(), ray.available_resources()
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    largest = max(plan.bundles, key=lambda bundle: (bundle.get("GPU", 0.0), bundle["CPU"]))
+    asked = f"asked are {plan.cpus:g} CPUs and {plan.gpus:g} GPUs in {len(plan.bundles)} bundles of at most {_amounts(largest)}"
+    return (
+        f"{asked}; there are {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs on {nodes} "
+        f"node{'s' if nodes > 1 else ''}, of which {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free"
+    )
+
+
+def _amounts(bundle: dict[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+
+
+def bundle_order(plan: Placement, group: PlacementGroup) -> list[int]:
+    """For each bundle of the plan the one of the group that takes its place, so that neighbours share a node.
+
+    Ray numbers bundles without regard to nodes; the bundles of a tensor-parallel engine should be on one.
+    """
+    nodes = placement_group_table(group)["bundles_to_node_id"]
+    order = list(range(len(plan.bundles)))
+    for shape in {tuple(sorted(bundle.items())) for bundle in plan.bundles}:
+        slots = [i for i, bundle in enumerate(plan.bundles) if tuple(sorted(bundle.items())) == shape]
+        for slot, real in zip(slots, sorted(slots, key=lambda i: (nodes[i], i)), strict=True):
+            order[slot] = real
+    return order
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Starts actors of a role in their bundles."""
+
+    config: Config
+    group: PlacementGroup
+    order: list[int]
+
+    def options(self, role: Role, i: int, env: dict[str, str], **more: Any) -> dict[str, Any]:
+        """Ray options of actor number i of a role."""
+        bundles = [self.order[bundle] for bundle in role.bundles[i]]
+        gpus = role.gpus
+        if len(bundles) > 1:  # vLLM's own Ray workers take the GPUs, one in each bundle
+            env |= {
+                "VLLM_RAY_BUNDLE_INDICES": ",".join(map(str, bundles)),
+                "VLLM_RAY_PER_WORKER_GPUS": str(role.gpus),
+            }
+            gpus = 0.0
+        return {
+            "name": None,
+            "num_cpus": role.cpus,
+            "num_gpus": gpus,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                placement_group=self.group,
+                placement_group_bundle_index=bundles[0],
+                placement_group_capture_child_tasks=len(bundles) > 1,
+            ),
+            "runtime_env": {"env_vars": env},
+            **more,
+        }
+
+    def address(self, role: Role) -> tuple[str, int]:
+        """Host and a free port where the role's first actor will live."""
+        strategy = PlacementGroupSchedulingStrategy(self.group, self.order[role.bundles[0][0]])
+        probe = ray.remote(_free_address).options(num_cpus=0, scheduling_strategy=strategy)
+        return tuple(ray.get(probe.remote()))
+
+
+def _free_address() -> tuple[str, int]:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+
+def start(config: Config, log: Log) -> Actors:
+    """Reserves the placement and starts all actors of a run; waits until every model is loaded."""
+    plan = placement(config.cluster)
+    roles = {role.name: role for role in plan.roles}
+    group = reserve(plan, config.cluster, log)
+    starter = Starter(config, group, bundle_order(plan, group))
+    handles: dict[str, Any] = {}
+    try:
+        for name, handle in (
+            *_start_engines(starter, roles["rollout"]),
+            *_start_learner(starter, roles["learner"]),
+            *_start_rewards(starter, roles["reward"]),
+        ):
+            handles[name] = handle
+        wait_ready(handles)
+        return _connect(config, starter, roles, handles)
+    except BaseException:
+        for handle in handles.values():
+            ray.kill(handle, no_restart=True)
+        remove_placement_group(group)
+        raise
+
+
+def transfer_backend(cluster: ClusterConfig) -> str:
+    """The weight-transfer backend that fits where engines and learner live."""
+    if cluster.device == "cpu":
+        return "object_store"
+    return "ipc" if cluster.placement == "shared" else "nccl"
+
+
+def _start_engines(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
+    config = starter.config
+    options = EngineOptions(
+        model=config.model.policy.path,
+        dtype=config.model.policy.dtype,
+        device=config.cluster.device,
+        backend=transfer_backend(config.cluster),
+        trust_remote_code=config.model.trust_remote_code,
+        pool=config.cluster.rollout,
+        sampling=config.task.sampling,
+    )
+    actor = ray.remote(RolloutWorker)
+    for i in range(role.actors):
+        name = f"rollout-{i}"
+        yield (
+            name,
+            actor.options(**starter.options(role, i, engine_env(config.cluster))).remote(name, options),
+        )
+
+
+def _start_learner(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
+    config = starter.config
+    options = LearnerOptions(
+        model=config.model,
+        algorithm=config.algorithm,
+        learner=config.cluster.learner,
+        sampling=config.task.sampling,
+        device=config.cluster.device,
+        threads=config.cluster.threads_per_actor,
+    )
+    actor, address = ray.remote(LearnerRank), starter.address(role)
+    for rank in range(role.actors):
+        settings = starter.options(role, rank, actor_env(config.cluster))
+        yield f"learner-{rank}", actor.options(**settings).remote(rank, options, address)
+
+
+def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
+    config = starter.config
+    options = RewardOptions(
+        model=config.model.reward,
+        policy_tokenizer=config.model.policy.path,
+        device=config.cluster.device,
+        batch_tokens=config.cluster.reward.batch_tokens,
+        attention=config.credit.method == "abc",
+        trust_remote_code=config.model.trust_remote_code,
+        threads=config.cluster.threads_per_actor,
+    )
+    actor = ray.remote(RewardWorker)
+    for i in range(role.actors):
+        name, restarts = f"reward-{i}", config.cluster.reward.max_restarts
+        settings = starter.options(role, i, actor_env(config.cluster), max_restarts=restarts)
+        yield name, actor.options(**settings).remote(name, options)
+
+
+def wait_ready(handles: dict[str, Any]) -> None:
+    """Waits until every actor has loaded. ActorFailed names the first one that did not, and why."""
+    names = {handle.ready.remote(): name for name, handle in handles.items()}
+    waiting = list(names)
+    while waiting:
+        done, waiting = ray.wait(waiting, num_returns=1)
+        try:
+            ray.get(done[0])
+        except Exception as error:
+            raise ActorFailed(f"{names[done[0]]}: {explain(error)}") from error
+
+
+def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:
+    def of(role: str) -> tuple[list[Any], list[str]]:
+        names = [name for name in handles if name.startswith(role)]
+        return [handles[name] for name in names], names
+
+    engines, engine_names = of("rollout")
+    learner = RayLearner(*of("learner"))
+    backend, width = transfer_backend(config.cluster), config.cluster.rollout.tensor_parallel
+    learner.open_transfer(backend, engines, width, starter.address(roles["learner"]))
+    rewards, reward_names = of("reward")
+    return Actors(
+        rollout=RayRolloutPool(engines, engine_names),
+        reward=RayRewardPool(rewards, reward_names, config.cluster.reward.responses_per_task),
+        learner=learner,
+        handles=tuple(handles.values()),
+        names=tuple(handles),
+        group=starter.group,
+    )

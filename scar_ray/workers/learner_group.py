@@ -1,0 +1,106 @@
+"""The learner as the trainer sees it: all ranks as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from scar_ray.trainer.protocols import Forward, PPOBatch, Sequences
+from scar_ray.workers.errors import ActorFailed, explain
+from scar_ray.workers.learner import RankShare
+
+
+class RayLearner:
+    """Cuts batches into equal shares for the ranks and puts their answers together."""
+
+    def __init__(self, ranks: Sequence[Any], names: Sequence[str]) -> None:
+        self._ranks, self._names = list(ranks), list(names)
+
+    def forward(self, sequences: Sequences) -> Forward:
+        """Log-probabilities under policy and reference, and values, of a batch that the ranks divide equally."""
+        shares = [
+            RankShare(sequences.prompt_ids[part], sequences.response_ids[part])
+            for part in (slice(rows[0], rows[-1] + 1) for rows in self._shares(range(len(sequences))))
+        ]
+        answers = self._all([r.forward.remote(share) for r, share in zip(self._ranks, shares, strict=True)])
+        width = max(sequences.lengths)
+        arrays = [
+            np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in column])
+            for column in zip(*answers, strict=True)
+        ]
+        return Forward(*arrays)
+
+    def update(self, batch: PPOBatch, rows: Sequence[int], *, train_policy: bool) -> dict[str, float]:
+        """One optimizer step on the mini-batch `rows`: means over its tokens, maxima for keys in _max."""
+        tokens = sum(batch.sequences.lengths[row] for row in rows)
+        parts = [select(batch, share) for share in self._shares(rows)]
+        answers = self._all(
+            [r.update.remote(part, tokens, train_policy) for r, part in zip(self._ranks, parts, strict=True)]
+        )
+        metrics = {}
+        for name in answers[0]:
+            values = [answer[name] for answer in answers]
+            if name == "grad_norm":
+                metrics[name] = values[0]
+            else:
+                metrics[name] = max(values) if name.endswith("_max") else sum(values) / tokens
+        return metrics
+
+    def open_transfer(
+        self, backend: str, engines: Sequence[Any], tensor_parallel: int, address: tuple[str, int]
+    ) -> None:
+        """Connects the learner to the engines."""
+        self._all([r.open_transfer.remote(backend, list(engines), tensor_parallel, address) for r in self._ranks])
+
+    def sync(self, version: int) -> None:
+        """Brings the policy's weights to all engines, as `version`."""
+        self._all([r.send_weights.remote(version) for r in self._ranks])
+
+    def save(self, folder: Path) -> None:
+        self._all([r.save.remote(folder.absolute()) for r in self._ranks])
+
+    def load(self, folder: Path) -> None:
+        self._all([r.load.remote(folder.absolute()) for r in self._ranks])
+
+    def export(self, folder: Path) -> None:
+        self._all([r.export.remote(folder.absolute()) for r in self._ranks])
+
+    def busy_seconds(self) -> float:
+        return float(sum(self._all([r.busy_seconds.remote() for r in self._ranks])))
+
+    def _shares(self, rows: Sequence[int]) -> list[Sequence[int]]:
+        assert len(rows) % len(self._ranks) == 0, (len(rows), len(self._ranks))
+        size = len(rows) // len(self._ranks)
+        return [rows[i * size : (i + 1) * size] for i in range(len(self._ranks))]
+
+    def _all(self, refs: list[Any]) -> list[Any]:
+        """Answers of all ranks, in order. The first failure ends the wait: the other ranks may hang in a collective."""
+        waiting = list(refs)
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            try:
+                ray.get(done[0])
+            except Exception as error:
+                raise ActorFailed(f"{self._names[refs.index(done[0])]}: {explain(error)}") from error
+        return list(ray.get(refs))
+
+
+def select(batch: PPOBatch, rows: Sequence[int]) -> PPOBatch:
+    """The given rows of a batch."""
+    index = list(rows)
+    return PPOBatch(
+        sequences=Sequences(
+            tuple(batch.sequences.prompt_ids[row] for row in index),
+            tuple(batch.sequences.response_ids[row] for row in index),
+        ),
+        old_logprobs_BT=batch.old_logprobs_BT[index],
+        old_values_BT=batch.old_values_BT[index],
+        advantages_BT=batch.advantages_BT[index],
+        returns_BT=batch.returns_BT[index],
+        weights_BT=batch.weights_BT[index],
+        lr_scale=batch.lr_scale,
+    )
