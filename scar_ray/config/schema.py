@@ -203,6 +203,10 @@ class LoraConfig(Section):
     """Names of the layers to adapt; empty: all linear layers."""
 
 
+HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Sizes of attention heads that vLLM's CPU engine serves."""
+
+
 class ArchitectureConfig(Section):
     """A Llama-shaped model that `scar-ray sft` and `scar-ray rm` train from scratch."""
 
@@ -218,6 +222,11 @@ class ArchitectureConfig(Section):
     def _heads_divide(self) -> ArchitectureConfig:
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of heads={self.heads}")
+        if self.hidden_size // self.heads not in HEAD_SIZES:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} over heads={self.heads} gives heads of size "
+                f"{self.hidden_size // self.heads}, which vLLM cannot serve on CPU; use one of {HEAD_SIZES}"
+            )
         return self
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _ARCHITECTURE = ArchitectureConfig(
-    vocab_size=800, hidden_size=96, layers=2, heads=4, intermediate_size=256, max_positions=128
+    vocab_size=800, hidden_size=96, layers=2, heads=3, intermediate_size=256, max_positions=128
 )
 _SFT = SupervisedConfig(epochs=3, batch=64, lr=3e-3, max_tokens=64)
 _RM = SupervisedConfig(epochs=5, batch=64, lr=3e-3, max_tokens=64, crop=True)
