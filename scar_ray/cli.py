@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(arguments)
     except KeyboardInterrupt as interrupt:
-        print(f"scar-ray: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"scar-ray: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
     except Exception as error:
         message = _explanation(error)
