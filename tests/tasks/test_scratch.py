@@ -8,7 +8,7 @@ from scar_ray.config.schema import ArchitectureConfig
 from scar_ray.tasks.grammar import reviews
 from scar_ray.tasks.scratch import new_policy, new_reward_model, train_tokenizer
 
-SMALL = ArchitectureConfig(vocab_size=400, hidden_size=16, layers=1, heads=2, intermediate_size=32, max_positions=64)
+SMALL = ArchitectureConfig(vocab_size=400, hidden_size=32, layers=1, heads=1, intermediate_size=32, max_positions=64)
 TOKENIZER = train_tokenizer((review.text for review in reviews(0, 300)), SMALL)
 
 
@@ -39,7 +39,7 @@ def test_a_policy_has_the_architecture_asked_for_and_loads_again(tmp_path, tied:
     policy.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     config = loaded.config
-    assert (config.vocab_size, config.hidden_size, config.num_hidden_layers) == (400, 16, 1)
+    assert (config.vocab_size, config.hidden_size, config.num_hidden_layers) == (400, 32, 1)
     assert (config.eos_token_id, config.pad_token_id) == (TOKENIZER.eos_token_id, TOKENIZER.pad_token_id)
     shared = loaded.lm_head.weight.data_ptr() == loaded.model.embed_tokens.weight.data_ptr()
     assert shared is tied

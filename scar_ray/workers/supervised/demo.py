@@ -157,9 +157,7 @@ def correlations(
     }
 
 
-def _examples(
-    tokenizer: PreTrainedTokenizerBase, corpus: list[Reading], rng: np.random.Generator
-) -> list[Example]:
+def _examples(tokenizer: PreTrainedTokenizerBase, corpus: list[Reading], rng: np.random.Generator) -> list[Example]:
     """Each review whole, then a part of it; the target is the true sentiment of what is left."""
     texts = [text for review in corpus for text in (review.text, part_of(review, rng))]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -177,7 +175,5 @@ def part_of(review: Reading, rng: np.random.Generator) -> str:
     kept = (rng.random(n + 1) < rng.uniform(0.0, 1.0))[runs]
     starts = [0, *(end for _, end in review.spans[:-1])]
     return "".join(
-        review.text[start:end]
-        for start, (_, end), keep in zip(starts, review.spans, kept, strict=True)
-        if keep
+        review.text[start:end] for start, (_, end), keep in zip(starts, review.spans, kept, strict=True) if keep
     )

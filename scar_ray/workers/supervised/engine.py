@@ -72,9 +72,7 @@ def _init_group(device: str) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if device == "cuda" else "gloo"
     store = torch.distributed.HashStore()
-    torch.distributed.init_process_group(
-        backend, store=store, rank=0, world_size=1, timeout=timedelta(minutes=5)
-    )
+    torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timedelta(minutes=5))
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
 

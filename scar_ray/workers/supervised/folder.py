@@ -70,6 +70,9 @@ def save_model(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: Mapping[str, object]
 ) -> None:
     """Weights as safetensors, tokenizer, and `summary.json`."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # progress is told by lines, and a model here is written in a moment
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

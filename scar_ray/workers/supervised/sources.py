@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def policy_and_tokenizer(
-    config: Config, texts: Sequence[str]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def policy_and_tokenizer(config: Config, texts: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The policy to train; from scratch its tokenizer is trained on `texts`."""
     from transformers import AutoModelForCausalLM
 
@@ -28,17 +26,13 @@ def policy_and_tokenizer(
     return model, tokenizer
 
 
-def reward_model_and_tokenizer(
-    config: Config, texts: Sequence[str]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def reward_model_and_tokenizer(config: Config, texts: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The reward model to train; from scratch it takes the tokenizer of the policy folder, if any."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     if config.model.scratch:
         _fits("rm", config.rm.max_tokens + 1, config.model.scratch.max_positions)
-        shared = (
-            (Path(config.model.policy.path) / "tokenizer_config.json") if config.model.policy.path else None
-        )
+        shared = (Path(config.model.policy.path) / "tokenizer_config.json") if config.model.policy.path else None
         tokenizer = (
             AutoTokenizer.from_pretrained(config.model.policy.path)
             if shared and shared.exists()
@@ -50,9 +44,7 @@ def reward_model_and_tokenizer(
     return model, tokenizer
 
 
-def _pretrained(
-    config: Config, role: str, auto_class: type
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _pretrained(config: Config, role: str, auto_class: type) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoConfig, AutoTokenizer
 
     path = getattr(config.model, role).path
@@ -78,9 +70,7 @@ def _pretrained(
             model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
     if role == "reward" and model.config.num_labels not in (1, 2):
-        raise ValueError(
-            f"model.reward.path: {path!r} has {model.config.num_labels} labels; a reward has 1 or 2"
-        )
+        raise ValueError(f"model.reward.path: {path!r} has {model.config.num_labels} labels; a reward has 1 or 2")
     return model, tokenizer
 
 

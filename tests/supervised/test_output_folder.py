@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from scar_ray.workers.supervised.folder import RunLog, whole_or_nothing
+
+
+def test_the_folder_appears_when_the_block_has_ended(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "model"
+    with whole_or_nothing(out) as folder:
+        (folder / "weights").write_text("w")
+        assert not out.exists()
+    assert (out / "weights").read_text() == "w"
+    assert [path.name for path in out.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_a_stopped_block_leaves_nothing_behind(tmp_path: Path, stop: type[BaseException]) -> None:
+    def fill() -> None:
+        with whole_or_nothing(tmp_path / "model") as folder:
+            (folder / "weights").write_text("w")
+            raise stop
+
+    with pytest.raises(stop):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("w")
+    rule = r"^output folder .*model is not empty; choose another one or remove it$"
+    with pytest.raises(ValueError, match=rule), whole_or_nothing(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model" / "weights").read_text() == "w"
+
+
+def test_a_place_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    rule = r"^output folder .*file/model cannot be made: Not a directory$"
+    with pytest.raises(ValueError, match=rule), whole_or_nothing(tmp_path / "file" / "model"):
+        pass
+
+
+def test_every_step_is_written_and_the_last_one_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(tmp_path, "sft")
+    for step in (1, 2, 3):
+        log.step(step, 3, {"loss": 0.5})
+    log.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": step, "loss": 0.5} for step in (1, 2, 3)]
+    assert capsys.readouterr().out == "sft: step 3/3 loss 0.500 0 s left\n"
