@@ -31,7 +31,7 @@ def reward_curves(groups: Sequence[Group]) -> list[Plot]:
 
 
 def _against_step(groups: Sequence[Group], warning: str) -> Plot:
-    thin, thick = _window(groups, 400), _window(groups, 50)
+    thin, thick = _window(groups, 400), _window(groups, 30)
     lines = _seed_lines(groups, "step", "reward/mean", thin)
     lines += _mean_lines(groups, "step", "reward/mean", thick)
     return Plot(
@@ -62,7 +62,7 @@ def _against_kl(groups: Sequence[Group]) -> Plot:
 
 
 def _against_compute(groups: Sequence[Group]) -> Plot:
-    thin, thick = _window(groups, 400), _window(groups, 50)
+    thin, thick = _window(groups, 400), _window(groups, 30)
     lines = _seed_lines(groups, "cost/total", "reward/mean", thin)
     lines += _mean_lines(groups, "cost/total", "reward/mean", thick)
     costs = _all(lines, "x")
@@ -83,7 +83,7 @@ def _against_compute(groups: Sequence[Group]) -> Plot:
 
 def diagnostics(groups: Sequence[Group]) -> list[Plot]:
     """Small charts of how training went, of the metrics that any run has."""
-    window = _window(groups, 50)
+    window = _window(groups, 30)
     plots = []
     for key, title, unit, from_zero in _DIAGNOSTICS:
         lines = _mean_lines(groups, "step", key, window)

@@ -31,12 +31,13 @@ def render(runs: Sequence[Run]) -> str:
     curves = _charts(reward_curves(groups), data)
     small = _charts(diagnostics(groups), data)
     device = " and ".join(sorted({run.device for run in runs}))
+    seeds = ", mean of the seeds" if len(groups) < len(runs) else ""
     bars = draw_bars(
         "phases",
         "Time per phase",
         "Mean seconds of a training step. Phases may overlap in time.",
         phase_bars(groups),
-    ) + draw_bars("cost", "Cost by role", f"{device} time of a run so far, mean of the seeds.", cost_bars(groups))
+    ) + draw_bars("cost", "Cost by role", f"{device} time of a run so far{seeds}.", cost_bars(groups))
     responses = "".join(draw_responses(group, is_open=group is groups[0]) for group in groups)
     sections = [
         _section("summary", "Summary", draw_figures(groups) + draw_table(groups)),
