@@ -119,9 +119,7 @@ def test_a_line_that_does_not_fit_leaves_the_lines_before_it_whole(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 5, hard))
     try:
-        with pytest.raises(
-            OSError, match=r"cannot write .*metrics\.jsonl: File too large; make room"
-        ) as caught:
+        with pytest.raises(OSError, match=r"cannot write .*metrics\.jsonl: File too large; make room") as caught:
             writer.write(2, {"x": 2.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
