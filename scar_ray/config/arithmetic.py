@@ -16,7 +16,7 @@ from scar_ray.games import balanced, coalitions_needed
 from scar_ray.records import Prompt, Response
 
 SAMPLE = (
-    "The film starts slowly, but the acting is superb and the story never feels forced. "
+    " The film starts slowly, but the acting is superb and the story never feels forced. "
     "I was not bored for a minute! Although the ending (which I will not give away) comes as a surprise, "
     "it makes sense when you think about it. The music is lovely; the camera work, however, could have been "
     "better in the darker scenes. Some of the jokes fall flat. "
@@ -82,9 +82,9 @@ def evaluations(config: Config) -> Evaluations:
     counts = [plan.game.n_coalitions if plan.game else 1 for plan in plans]
     sizes = [plan.game.n_players if plan.game else 0 for plan in plans]
     longest = min(sampling.max_new_tokens, credit.max_units)
-    # Without a token before the EOS there is nothing to share out; any text has at least one unit.
-    shortest = min(sampling.min_new_tokens, longest if credit.unit == "token" else 1)
-    lengths = range(shortest, longest + 1)
+    # Without a token before the EOS there is nothing to share out. Otherwise one unit is possible, also of many
+    # tokens: bytes of one character belong together.
+    lengths = range(min(sampling.min_new_tokens, 1), longest + 1)
     return Evaluations(
         least=min(_bounds(credit, n)[0] for n in lengths),
         typical=round(fmean(counts)),
@@ -116,7 +116,7 @@ def _responses(n_tokens: int) -> Iterator[Response]:
     words = re.findall(r"\s*(?:\w+|[^\w\s])", SAMPLE)
     for window in range(WINDOWS):
         start = window * len(words) // WINDOWS
-        tokens = list(islice(cycle([*words[start:], " ", *words[:start]]), n_tokens))
+        tokens = list(islice(cycle([*words[start:], *words[:start]]), n_tokens))
         ends = list(accumulate(map(len, tokens)))
         yield Response(
             row=window,

