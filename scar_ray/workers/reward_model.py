@@ -224,16 +224,13 @@ class RewardModel:
         offsets = self._tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
         if not self._tokenizer.is_fast:
             raise SampleFailed(f"{name_of(response)}: abc needs a fast reward-model tokenizer, one with offsets")
-        weights, spans, end = [], [], 0
+        weights, spans = [], []
         for weight, (a, b) in zip(row_L, offsets, strict=False):
             start, stop = max(a - head, 0), min(b - head, len(response.text))
-            if stop > start:  # tokenizers leave the space before a word out of its range: it goes with the word
+            if stop > start:  # neither a special token nor one of the prompt or the template
                 weights.append(weight)
-                spans.append((end, max(stop, end)))
-                end = spans[-1][1]
-        if spans:
-            spans[-1] = (spans[-1][0], len(response.text))
-        return np.asarray(weights) @ overlap_shares(spans, response.token_spans)
+                spans.append((start, stop))
+        return overlap_shares(np.asarray(weights), spans, response.token_spans)
 
     def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
         bad = np.flatnonzero(~np.isfinite(values))
