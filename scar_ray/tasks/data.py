@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.schema import DataSource, TaskConfig
 from scar_ray.tasks.grammar import reviews
 
@@ -31,7 +32,7 @@ class Row:
 def load_rows(task: TaskConfig, part: str, *, labelled: bool) -> list[Row]:
     """Rows of `task.train` or `task.test` (`part`); for the demo, reviews of the grammar with true labels.
 
-    ValueError for a missing or unreadable file, an unknown column, an empty or non-text row, a label that is
+    UserError for a missing or unreadable file, an unknown column, an empty or non-text row, a label that is
     not 0 or 1.
     """
     source: DataSource = getattr(task, part)
@@ -50,7 +51,7 @@ def _rows(source: DataSource, where: str, labelled: bool) -> Iterator[Row]:
         column = getattr(source, key)
         if column not in table.column_names:
             there = ", ".join(table.column_names)
-            raise ValueError(f"{where}: {source.source} has no column {column!r}; set {where}.{key} to one of: {there}")
+            raise UserError(f"{where}: {source.source} has no column {column!r}; set {where}.{key} to one of: {there}")
     n_rows = min(len(table), source.limit or len(table))
     columns = [source.text, source.label] if labelled else [source.text]
     for number, record in enumerate(table.select_columns(columns).select(range(n_rows)), start=1):
@@ -58,23 +59,23 @@ def _rows(source: DataSource, where: str, labelled: bool) -> Iterator[Row]:
         at = f"{where}: {source.source}, row {number}"
         if not isinstance(text, str) or not text.strip():
             got = "is empty" if text is None or isinstance(text, str) else f"holds {type(text).__name__} {text!r}"
-            raise ValueError(f"{at}: column {source.text!r} {got}; every row must hold text")
+            raise UserError(f"{at}: column {source.text!r} {got}; every row must hold text")
         if labelled and label not in (0, 1):
-            raise ValueError(f"{at}: column {source.label!r} holds {label!r}; a label must be 0 or 1")
+            raise UserError(f"{at}: column {source.label!r} holds {label!r}; a label must be 0 or 1")
         yield Row(text.replace("<br />", "\n"), None if label is None else int(label))
 
 
 def _open(source: DataSource, where: str) -> Dataset:
     """The data set, not yet checked. A name with a known file suffix, or of something on disk, is a file."""
     if not source.source:
-        raise ValueError(f"{where}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub")
+        raise UserError(f"{where}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub")
     path = Path(source.source).expanduser()
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix in FORMATS:
         return _open_file(path, FORMATS[plain.suffix], where)
     if path.exists() or path.is_absolute() or path.suffix == ".gz":
         kinds = ", ".join(FORMATS)
-        raise ValueError(f"{where}.source: {source.source} is no data file; its name must end in {kinds} (also .gz)")
+        raise UserError(f"{where}.source: {source.source} is no data file; its name must end in {kinds} (also .gz)")
     return _open_hub(source, where)
 
 
@@ -83,14 +84,14 @@ def _open_file(path: Path, kind: str, where: str) -> Dataset:
     from datasets.exceptions import DatasetGenerationError
 
     if not path.is_file():
-        raise ValueError(f"{where}.source: no such file: {path}; check the path")
+        raise UserError(f"{where}.source: no such file: {path}; check the path")
     if path.stat().st_size == 0:
-        raise ValueError(f"{where}.source: {path} is empty; it must have at least one row")
+        raise UserError(f"{where}.source: {path} is empty; it must have at least one row")
     try:
         return load_dataset(kind, data_files=str(path.resolve()), split="train")
     except (DatasetGenerationError, OSError, ValueError, EOFError) as error:
         reason = _first_line(error.__cause__ or error)
-        raise ValueError(f"{where}.source: cannot read {path} as {kind}: {reason}") from error
+        raise UserError(f"{where}.source: cannot read {path} as {kind}: {reason}") from error
 
 
 def _open_hub(source: DataSource, where: str) -> Dataset:
@@ -99,7 +100,7 @@ def _open_hub(source: DataSource, where: str) -> Dataset:
     try:
         return load_dataset(source.source, split=source.split)
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{where}.source: cannot load data set {source.source!r} (split {source.split!r}) from the hub: "
             f"{_first_line(error)}; for a local file give its path"
         ) from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.schema import Config
 from scar_ray.records import Prompt
 from scar_ray.tasks.data import load_rows
@@ -20,7 +21,7 @@ def load_prompts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[Pro
     A prompt is the first `prompt_tokens_min`..`prompt_tokens_max` tokens (uniform, drawn from a generator
     seeded with (seed, row)) of a text of at least `min_chars` characters; the demo's reviews are all short
     and need no minimum. A BOS comes first where the tokenizer adds one by default. Texts that are too short,
-    and cuts through a character of several tokens, give no prompt. ValueError when fewer prompts are left
+    and cuts through a character of several tokens, give no prompt. UserError when fewer prompts are left
     than a batch asks for.
     """
     task = config.task
@@ -39,7 +40,7 @@ def load_prompts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[Pro
             prompts.append(Prompt(len(prompts), (*bos, *ids[:length]), text))
     needed = config.algorithm.batch.prompts
     if len(prompts) < needed:
-        raise ValueError(
+        raise UserError(
             f"task.train: {len(rows)} texts give {len(prompts)} prompts of {task.prompt_tokens_min}-"
             f"{task.prompt_tokens_max} tokens from texts of at least {min_chars} characters; "
             f"algorithm.batch.prompts={needed} needs as many: lower task.min_chars or algorithm.batch.prompts"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.schema import ArchitectureConfig, SupervisedConfig
 from scar_ray.tasks.data import DEMO_REVIEWS
 from scar_ray.tasks.grammar import reviews
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 _ARCHITECTURE = ArchitectureConfig(
     vocab_size=800, hidden_size=96, layers=2, heads=3, intermediate_size=256, max_positions=128
 )
-_SFT = SupervisedConfig(epochs=3, batch=64, lr=3e-3, max_tokens=64)
-_RM = SupervisedConfig(epochs=5, batch=64, lr=3e-3, max_tokens=64, crop=True)
+_SFT = SupervisedConfig(epochs=3, batch=16, lr=2e-3, max_tokens=64)
+_RM = SupervisedConfig(epochs=4, batch=16, lr=7e-4, max_tokens=64, crop=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def ensure_demo_models(cache: Path | None = None, recipe: Recipe | None = None) 
 
     `cache` is a folder; default `$XDG_CACHE_HOME/scar_ray`, or `~/.cache/scar_ray` without the variable. A
     stopped first run leaves nothing behind, and of two first runs at the same time one waits for the other.
-    ValueError when the cache cannot be written.
+    UserError when the cache cannot be written.
     """
     recipe = recipe or Recipe()
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scar_ray"
@@ -83,7 +84,7 @@ def ensure_demo_models(cache: Path | None = None, recipe: Recipe | None = None) 
         cache.mkdir(parents=True, exist_ok=True)
         lock = (cache / f"{out.name}.lock").open("w")
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"cache folder {cache} cannot be written ({error.strerror}); point XDG_CACHE_HOME to one that can"
         ) from error
     with lock:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.schema import SupervisedConfig
 from scar_ray.workers.supervised.folder import RunLog
 
@@ -84,7 +85,7 @@ def fit(
 ) -> None:
     """Trains `model` in place, under `one_rank`: one AdamW step on each batch.
 
-    The learning rate rises linearly over the warm-up, then falls as a cosine. ValueError when the loss is not
+    The learning rate rises linearly over the warm-up, then falls as a cosine. UserError when the loss is not
     finite.
     """
     import deepspeed
@@ -114,7 +115,7 @@ def fit(
             loss = loss_of(engine, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ValueError(f"step {step}: the loss is {value}; lower the learning rate (now {hyper.lr})")
+            raise UserError(f"step {step}: the loss is {value}; lower the learning rate (now {hyper.lr})")
         engine.backward(loss)
         engine.step()
         training.log.step(step, len(batches), {"loss": value, "lr": optimizer.param_groups[0]["lr"]})

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scar_ray.config.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -49,16 +51,16 @@ class RunLog:
 def whole_or_nothing(out: Path) -> Iterator[Path]:
     """A folder to fill; it becomes `out` when the block ends well and vanishes when it does not.
 
-    ValueError when `out` already holds something or cannot be written.
+    UserError when `out` already holds something or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"output folder {out} is not empty; choose another one or remove it")
+        raise UserError(f"output folder {out} is not empty; choose another one or remove it")
     unfinished = out.parent / f".{out.name}.unfinished-{os.getpid()}"
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
     except OSError as error:
-        raise ValueError(f"output folder {out} cannot be made: {error.strerror}") from error
+        raise UserError(f"output folder {out} cannot be made: {error.strerror}") from error
     try:
         yield unfinished
         os.replace(unfinished, out)

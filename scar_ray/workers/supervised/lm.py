@@ -27,7 +27,7 @@ def sft(config: Config, out: Path) -> dict[str, float]:
     """Trains a causal language model on `task.train` and writes it and its tokenizer to the folder `out`.
 
     From scratch where `model.scratch` is set, else from `model.policy.path`. Returns the summary, which holds
-    the perplexity per token on `task.test`. ValueError for bad data, a missing model, an `out` that is not
+    the perplexity per token on `task.test`. UserError for bad data, a missing model, an `out` that is not
     empty.
     """
     texts = [row.text for row in load_rows(config.task, "train", labelled=False)]

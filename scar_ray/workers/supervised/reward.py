@@ -42,7 +42,7 @@ def rm(config: Config, out: Path) -> dict[str, float]:
     """Trains a reward model on the labels of `task.train`; writes it and its tokenizer to the folder `out`.
 
     From scratch where `model.scratch` is set (one label), else from `model.reward.path` (a causal language
-    model gets a new one-label head). Returns the summary, which holds the accuracy on `task.test`. ValueError
+    model gets a new one-label head). Returns the summary, which holds the accuracy on `task.test`. UserError
     for bad data, a missing model, an `out` that is not empty.
     """
     train_rows = load_rows(config.task, "train", labelled=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.schema import Config
 from scar_ray.tasks.scratch import new_policy, new_reward_model, train_tokenizer
 
@@ -49,7 +50,7 @@ def _pretrained(config: Config, role: str, auto_class: type) -> tuple[PreTrained
 
     path = getattr(config.model, role).path
     if not path:
-        raise ValueError(f"model.{role}.path is empty; name the model to start from, or set model.scratch")
+        raise UserError(f"model.{role}.path is empty; name the model to start from, or set model.scratch")
     trust = config.model.trust_remote_code
     try:
         settings = AutoConfig.from_pretrained(path, trust_remote_code=trust)
@@ -60,9 +61,9 @@ def _pretrained(config: Config, role: str, auto_class: type) -> tuple[PreTrained
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"model.{role}.path: cannot load {path!r}: {reason}") from error
+        raise UserError(f"model.{role}.path: cannot load {path!r}: {reason}") from error
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"model.{role}.path: the tokenizer of {path!r} has no EOS token; use a causal model")
+        raise UserError(f"model.{role}.path: the tokenizer of {path!r} has no EOS token; use a causal model")
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         # Padding must differ from the EOS: a sequence classifier reads at the last token that is not padding.
         tokenizer.add_special_tokens({"pad_token": "<pad>"})
@@ -70,13 +71,13 @@ def _pretrained(config: Config, role: str, auto_class: type) -> tuple[PreTrained
             model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
     if role == "reward" and model.config.num_labels not in (1, 2):
-        raise ValueError(f"model.reward.path: {path!r} has {model.config.num_labels} labels; a reward has 1 or 2")
+        raise UserError(f"model.reward.path: {path!r} has {model.config.num_labels} labels; a reward has 1 or 2")
     return model, tokenizer
 
 
 def _fits(section: str, tokens: int, max_positions: int) -> None:
     if tokens > max_positions:
-        raise ValueError(
+        raise UserError(
             f"{section}.max_tokens: sequences of {tokens} tokens exceed the model's context of "
             f"{max_positions}; lower it"
         )
