@@ -18,6 +18,7 @@ from typing import Any
 
 from scar_ray import credit
 from scar_ray.config.errors import UserError
+from scar_ray.config.preflight import preflight
 from scar_ray.config.placement import placement
 from scar_ray.config.schema import Config
 from scar_ray.trainer import checkpoints
@@ -41,6 +42,7 @@ def train(config: Config, resume: Path | None = None) -> Path:
     from scar_ray.workers import cluster
 
     config = with_models(config)
+    preflight(config)
     checkpoint = checkpoints.latest(resume / "checkpoints") if resume else None
     folder = resume or new_folder(config)
     with (
