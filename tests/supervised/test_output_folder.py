@@ -43,6 +43,17 @@ def test_a_place_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("reason", ["No space left on device", "Input/output error"])
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path: Path, reason: str) -> None:
+    def fill() -> None:
+        with whole_or_nothing(tmp_path / "model"):
+            raise OSError(28, reason)
+
+    with pytest.raises(ValueError, match=rf"^output folder .*model cannot be written: {reason}$"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_step_is_written_and_the_last_one_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog(tmp_path, "sft")
     for step in (1, 2, 3):

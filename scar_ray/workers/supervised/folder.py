@@ -64,6 +64,8 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, out)
+    except OSError as error:
+        raise UserError(f"output folder {out} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -72,9 +74,13 @@ def save_model(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: Mapping[str, object]
 ) -> None:
     """Weights as safetensors, tokenizer, and `summary.json`."""
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # progress is told by lines, and a model here is written in a moment
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     tokenizer.save_pretrained(folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
