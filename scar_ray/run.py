@@ -183,7 +183,6 @@ class Run:
         self._trainer = Trainer(
             config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner
         )
-        self._accounting = accounting(config, actors)
         self._stop = False
 
     def go(self, checkpoint: tuple[Path, int, dict[str, Any]] | None) -> None:
@@ -196,17 +195,17 @@ class Run:
             config.model_dump(mode="json"),
             self._folder.name,
         )
-        self._elapsed = 0.0
+        cost, elapsed = 0.0, 0.0
         if checkpoint is not None:
             path, done, state = checkpoint
             self._actors.learner.load(path)
             self._trainer.kl.load_state(state["kl"])
-            self._accounting.total, self._elapsed = state["cost_total"], state["time_s"]
+            cost, elapsed = state["cost_total"], state["time_s"]
             writer.resume_from(done)
             self._progress.message(f"resumed from {path}")
         self._actors.learner.sync(done)
-        self._started = time.perf_counter() - self._elapsed
-        self._accounting.charge()
+        self._started = time.perf_counter() - elapsed
+        self._accounting = accounting(config, self._actors, cost)
         try:
             with interruptible(self._ask_to_stop):
                 for step in range(done, config.trainer.steps):
@@ -262,8 +261,8 @@ class Run:
         self._progress.message(f"policy: {policy}")
 
 
-def accounting(config: Config, actors: Any) -> Accounting:
-    """Who is charged for what: GPUs by actor, or CPU threads on CPU clusters."""
+def accounting(config: Config, actors: Any, total: float) -> Accounting:
+    """Who is charged for what: GPUs by actor, or CPU threads on CPU clusters; `total` has been charged already."""
     cluster, plan = config.cluster, placement(config.cluster)
     if cluster.device == "cpu":
         weight = dict.fromkeys(("rollout", "learner", "reward"), float(cluster.threads_per_actor))
@@ -280,7 +279,7 @@ def accounting(config: Config, actors: Any) -> Accounting:
         "learner": actors.learner.busy_seconds,
         "reward": actors.reward.busy_seconds,
     }
-    return Accounting(busy, weight, held)
+    return Accounting(busy, weight, held, total)
 
 
 @contextmanager

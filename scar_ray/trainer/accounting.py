@@ -10,15 +10,21 @@ class Accounting:
     """Charges every device held, busy or idle.
 
     `busy` maps a role to a function that returns the seconds its actors have been busy so far, summed over them;
-    `weight` to the devices that one busy actor uses; `held` is the number of devices that the run holds.
-    On CPU clusters a device is a CPU thread of an actor.
+    `weight` to the devices that one busy actor uses; `held` is the number of devices that the run holds; `total`
+    what was charged before a resumed run went on. On CPU clusters a device is a CPU thread of an actor.
     """
 
-    def __init__(self, busy: Mapping[str, Callable[[], float]], weight: Mapping[str, float], held: float) -> None:
+    def __init__(
+        self,
+        busy: Mapping[str, Callable[[], float]],
+        weight: Mapping[str, float],
+        held: float,
+        total: float = 0.0,
+    ) -> None:
         self._busy, self._weight, self._held = dict(busy), dict(weight), held
         self._before = {role: read() for role, read in self._busy.items()}
         self._clock = time.perf_counter()
-        self.total = 0.0
+        self.total = total
         """Device-seconds of the run so far."""
 
     def charge(self) -> dict[str, float]:

@@ -1,0 +1,244 @@
+"""Whole runs on real Ray, vLLM and DeepSpeed, with tiny random models on the demo's prompts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from scar_ray import credit
+from scar_ray.config.errors import UserError
+from scar_ray.config.load import load, load_resolved
+from scar_ray.config.schema import Config
+from scar_ray.run import train
+from scar_ray.tasks.prompts import load_prompts
+from scar_ray.trainer.loop import Trainer
+from scar_ray.workers import cluster
+from scar_ray.workers.errors import SampleFailed
+
+pytestmark = pytest.mark.stack
+
+SMALL = [
+    "algorithm.batch.prompts=8",
+    "algorithm.batch.minibatch=4",
+    "algorithm.epochs=2",
+    "algorithm.kl.controller=adaptive",
+    "task.sampling.min_new_tokens=3",
+    "task.sampling.max_new_tokens=12",
+    "task.sampling.temperature=0.8",
+    "cluster.learner.micro_batch=4",
+    "cluster.reward.responses_per_task=3",
+    "cluster.cpus_per_actor=0.25",
+    "trainer.tensorboard=false",
+    "trainer.samples_kept=3",
+]
+METHODS = ("sparse", "uniform", "abc", "prefix", "scar_token", "scar_span", "scar_sentence")
+
+
+def overrides(models: dict[str, Path], runs: Path, *more: str) -> list[str]:
+    return [
+        *SMALL,
+        f"model.policy.path={models['llama_tied']}",
+        f"model.reward.path={models['llama_reward']}",
+        f"runs={runs}",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster: None, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run of four steps with checkpoints after two and four."""
+    runs = tmp_path_factory.mktemp("runs")
+    return train(load(overrides(models, runs, "trainer.steps=4", "trainer.checkpoint_every=2", "name=whole")))
+
+
+def metrics_of(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_everything_a_user_looks_for(finished: Path) -> None:
+    rows = metrics_of(finished)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"step-000002", "step-000004"}
+    assert load_resolved(finished / "config.json").name == "whole"
+    record = json.loads((finished / "run.json").read_text())
+    assert (record["status"], record["credit"]) == ("done", "scar_span")
+    assert record["versions"]["ray"].startswith("2.60")
+    samples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [1, 1, 1, 4, 4, 4]
+    assert "credit=scar_span" in (finished / "policy" / "README.md").read_text()
+    assert "<svg" in (finished / "report.html").read_text()
+
+
+def test_every_step_conserves_the_score_and_agrees_with_the_engine(finished: Path) -> None:
+    for row in metrics_of(finished):
+        assert row["credit/residual_max"] < 1e-9
+        assert row["engine/logprob_gap_max"] < 1e-4
+        assert row["credit/evaluations"] >= row["credit/evaluations_unique"] > 8
+    assert metrics_of(finished)[0]["kl/k1"] == 0.0
+
+
+def test_a_run_charges_every_device_second_to_a_role(finished: Path) -> None:
+    rows = metrics_of(finished)
+    charged = sum(row[f"cost/{role}"] for row in rows for role in ("rollout", "reward", "learner", "idle"))
+    assert rows[-1]["cost/total"] == pytest.approx(charged)
+    assert min(row["cost/learner"] for row in rows) > 0
+
+
+def test_the_final_policy_loads_and_is_the_one_that_was_trained(finished: Path, models: dict[str, Path]) -> None:
+    policy = AutoModelForCausalLM.from_pretrained(finished / "policy")
+    checkpoint = load_file(finished / "checkpoints/step-000004/policy/state-00000.safetensors")
+    before = AutoModelForCausalLM.from_pretrained(models["llama_tied"]).state_dict()
+    for name, tensor in policy.state_dict().items():
+        if name != "lm_head.weight":
+            assert torch.equal(tensor, checkpoint[f"policy.{name}"])
+            assert not torch.equal(tensor, before[name])
+    assert len(AutoTokenizer.from_pretrained(finished / "policy")) == policy.config.vocab_size
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(finished: Path, tmp_path: Path) -> None:
+    resumed = tmp_path / "resumed"
+    shutil.copytree(finished, resumed)
+    shutil.rmtree(resumed / "checkpoints/step-000004")
+    shutil.rmtree(resumed / "policy")
+    train(load_resolved(resumed / "config.json"), resumed)
+    for name in ("policy/model.safetensors", "checkpoints/step-000004/policy/state-00000.safetensors"):
+        whole, again = load_file(finished / name), load_file(resumed / name)
+        assert whole.keys() == again.keys()
+        for key in whole:
+            assert torch.equal(whole[key], again[key]), key
+    timed = ("time", "cost", "tokens/per_s")
+    for first, second in zip(metrics_of(finished), metrics_of(resumed), strict=True):
+        for key in first:
+            if not key.startswith(timed):
+                assert first[key] == second[key], key
+    assert (resumed / "samples.jsonl").read_text() == (finished / "samples.jsonl").read_text()
+    manifests = [json.loads((run / "checkpoints/step-000004/manifest.json").read_text()) for run in (finished, resumed)]
+    assert manifests[0]["state"]["kl"] == manifests[1]["state"]["kl"]
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_last_good_one_named(finished: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(finished, damaged)
+    state = damaged / "checkpoints/step-000004/policy/state-00000.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"step-000004 is damaged \(.*1000 bytes.*the last good one is .*step-000002"):
+        train(load_resolved(damaged / "config.json"), damaged)
+    assert (damaged / "checkpoints/step-000002").is_dir()
+
+
+def test_every_credit_method_trains_on_the_same_actors(
+    ray_cluster: None, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Two engines, two learner ranks, two reward actors; every method takes a step and only the credit differs."""
+    two = [
+        "cluster.rollout.engines=2",
+        "cluster.learner.ranks=2",
+        "cluster.learner.micro_batch=2",
+        "cluster.reward.actors=2",
+    ]
+    # Attention is computed by the eager reward model, which serves all other requests as well.
+    config = load(overrides(models, tmp_path, *two, "credit=abc"))
+    actors = cluster.start(config, lambda line: None)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model.policy.path)
+        prompts = load_prompts(config, tokenizer)
+        actors.learner.sync(0)
+        for step, name in enumerate(METHODS):
+            chosen = load(overrides(models, tmp_path, *two, f"credit={name}"))
+            method = credit.build(**chosen.credit.model_dump())
+            trainer = Trainer(chosen, prompts, method, actors.rollout, actors.reward, actors.learner)
+            result = trainer.step(step)
+            assert result.metrics["credit/residual_max"] < 1e-9, name
+            assert {one.response.engine for one in result.scored} == {"rollout-0", "rollout-1"}
+            dense = [np.count_nonzero(one.rewards.rewards_T) for one in result.scored]
+            if name == "sparse":
+                assert max(dense) == 1
+            elif name != "scar_sentence":  # a truncated response of one sentence has a single unit, its last token
+                assert max(dense) > 1, (name, dense)
+        with pytest.raises(RuntimeError, match=r"rollout-0 sampled with policy version 7, the learner is at 99"):
+            trainer.step(99)
+    finally:
+        actors.stop()
+
+
+def broken_reward_model(models: dict[str, Path], folder: Path) -> Path:
+    shutil.copytree(models["llama_reward"], folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.isnan(AutoModelForSequenceClassification.from_pretrained(folder).score.weight).all()
+    return folder
+
+
+def scar_ray(arguments: list[str], **options: object) -> subprocess.Popen[str]:
+    """`scar-ray` in a process group of its own, with a Ray of its own."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "scar_ray.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_a_reward_that_is_not_a_number_ends_the_run_and_names_the_sample(
+    ray_cluster: None, models: dict[str, Path], tmp_path: Path
+) -> None:
+    broken = broken_reward_model(models, tmp_path / "nan")
+    config = load(overrides(models, tmp_path / "runs", f"model.reward.path={broken}", "trainer.steps=1", "name=broken"))
+    with pytest.raises(
+        SampleFailed, match=r"^prompt \d+, sample 0 \('.*'\): the reward model returned nan as its score"
+    ):
+        train(config)
+    record = json.loads((tmp_path / "runs/broken/run.json").read_text())
+    assert record["status"] == "failed"
+
+
+def processes_of(session: int) -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "sid,pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines()[1:] if line.split()[0] == str(session)]
+
+
+def test_ctrl_c_writes_a_checkpoint_and_leaves_no_process_behind(models: dict[str, Path], tmp_path: Path) -> None:
+    arguments = overrides(models, tmp_path, "name=stopped", "trainer.steps=100000", "trainer.checkpoint_every=100000")
+    process = scar_ray(["train", *arguments])
+    run = tmp_path / "stopped"
+    deadline = time.monotonic() + 300
+    while not ((run / "metrics.jsonl").is_file() and metrics_of(run)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no step was done"
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    done = int(metrics_of(run)[-1]["step"])
+    assert stderr.strip().splitlines()[-1] == f"scar-ray: stopped after step {done}; continue with --resume {run}"
+    manifest = json.loads((run / f"checkpoints/step-{done:06d}/manifest.json").read_text())
+    assert manifest["step"] == done
+    assert json.loads((run / "run.json").read_text())["status"] == "stopped"
+    for _ in range(100):
+        if not processes_of(process.pid):
+            break
+        time.sleep(0.1)
+    assert processes_of(process.pid) == []
+
+
+def test_the_config_of_a_run_is_read_back_as_it_was(finished: Path) -> None:
+    config = load_resolved(finished / "config.json")
+    assert isinstance(config, Config)
+    assert json.loads((finished / "config.json").read_text()) == config.model_dump(mode="json")
