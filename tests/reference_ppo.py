@@ -46,9 +46,7 @@ class ReferencePPO:
                 eps=config.eps,
                 weight_decay=config.weight_decay,
             )
-            for groups in (
-                [[policy_group, critic_group]] if self.shared else [[policy_group], [critic_group]]
-            )
+            for groups in ([[policy_group, critic_group]] if self.shared else [[policy_group], [critic_group]])
         ]
 
     def forward(self, sequences: Sequences) -> Forward:
@@ -73,18 +71,14 @@ class ReferencePPO:
             for p in parameters:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.algorithm.optimizer.max_grad_norm)
-            metrics["grad_norm" if optimizer.param_groups[0]["is_policy"] else "critic_grad_norm"] = float(
-                norm
-            )
+            metrics["grad_norm" if optimizer.param_groups[0]["is_policy"] else "critic_grad_norm"] = float(norm)
             for group in optimizer.param_groups:
                 learns = train_policy or not group["is_policy"]
                 group["lr"] = group["rate"] * batch.lr_scale if learns else 0.0
             optimizer.step()
         return metrics
 
-    def loss(
-        self, batch: PPOBatch, rows: list[int], train_policy: bool
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, batch: PPOBatch, rows: list[int], train_policy: bool) -> tuple[torch.Tensor, dict[str, float]]:
         """policy + coef * value - entropy_coef * entropy, each a mean over the tokens of the mini-batch."""
         config = self.algorithm
         policy_losses, value_losses, entropies, clipped, divergences = [], [], [], [], []

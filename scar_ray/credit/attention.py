@@ -34,9 +34,7 @@ class AttentionCredit(CreditMethod):
         assert evaluation.attention_T is not None, "the plan asks for attention"
         attention_T = np.asarray(evaluation.attention_T, dtype=np.float64)
         if attention_T.shape != (T,):
-            raise ValueError(
-                f"attention: expected {T} weights, one for each token, got shape {attention_T.shape}"
-            )
+            raise ValueError(f"attention: expected {T} weights, one for each token, got shape {attention_T.shape}")
         total = float(attention_T.sum())
         if not (np.isfinite(total) and attention_T.min() >= 0 and total > 0):
             raise ValueError(

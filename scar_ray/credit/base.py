@@ -47,9 +47,7 @@ class CreditMethod(ABC):
 def check_finite(score: SequenceScore) -> None:
     """ValueError unless the score is finite before and after shaping."""
     if not (math.isfinite(score.raw) and math.isfinite(score.final)):
-        raise ValueError(
-            f"score: must be finite, got raw={score.raw} scale={score.scale} penalty={score.penalty}"
-        )
+        raise ValueError(f"score: must be finite, got raw={score.raw} scale={score.scale} penalty={score.penalty}")
 
 
 def every_token(response: Response) -> Units:

@@ -53,7 +53,5 @@ def _affordable(units: Units, budget: int) -> Units:
     if paired_tree_coalitions(units.tree) <= budget:
         return units
     # Merging only ever lowers the cost, so the largest affordable number of units can be bisected.
-    n = bisect_right(
-        range(1, len(units) + 1), budget, key=lambda n: paired_tree_coalitions(merge(units, n).tree)
-    )
+    n = bisect_right(range(1, len(units) + 1), budget, key=lambda n: paired_tree_coalitions(merge(units, n).tree))
     return merge(units, n)

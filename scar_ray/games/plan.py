@@ -42,9 +42,7 @@ class Plan:
     def check(self, values_C: NDArray[np.float64]) -> None:
         """ValueError unless there is one finite value for each coalition."""
         if values_C.shape != (self.n_coalitions,):
-            raise ValueError(
-                f"values: expected {self.n_coalitions} coalition values, got shape {values_C.shape}"
-            )
+            raise ValueError(f"values: expected {self.n_coalitions} coalition values, got shape {values_C.shape}")
         if not np.isfinite(values_C).all():
             bad = int(np.flatnonzero(~np.isfinite(values_C))[0])
             raise ValueError(f"values: coalition {bad} has value {values_C[bad]}; every value must be finite")

@@ -37,9 +37,7 @@ def n_players(tree: Tree) -> int:
     if any(node == () for node in nodes(tree)):
         raise ValueError("tree: a node has no children; every leaf must be a player index")
     if players != list(range(len(players))):
-        raise ValueError(
-            f"tree: leaves must be the players 0..{len(players) - 1}, each exactly once; got {players}"
-        )
+        raise ValueError(f"tree: leaves must be the players 0..{len(players) - 1}, each exactly once; got {players}")
     return len(players)
 
 

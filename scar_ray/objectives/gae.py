@@ -25,9 +25,7 @@ def kl_rewards(
     return np.where(mask_BT, rewards_BT.astype(np.float64) - penalty_BT, 0.0)
 
 
-def gae(
-    rewards_BT: AnyFloats, values_BT: AnyFloats, mask_BT: Mask, gamma: float, lam: float
-) -> tuple[Floats, Floats]:
+def gae(rewards_BT: AnyFloats, values_BT: AnyFloats, mask_BT: Mask, gamma: float, lam: float) -> tuple[Floats, Floats]:
     """Generalised advantage estimates and the returns for the critic (Schulman et al. 2016, equation 16).
 
         delta_t = r_t + gamma * V_{t+1} - V_t

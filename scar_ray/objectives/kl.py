@@ -74,9 +74,7 @@ class AdaptiveKL:
 
     def __post_init__(self) -> None:
         if self.coef <= 0.0:
-            raise ValueError(
-                f"algorithm.kl.coef={self.coef} with controller=adaptive never moves; start above 0"
-            )
+            raise ValueError(f"algorithm.kl.coef={self.coef} with controller=adaptive never moves; start above 0")
 
     def update(self, kl_sequence_mean: float, n_responses: int) -> None:
         """Adapts to the KL (k1, nats) summed over the tokens of a response, mean over `n_responses`."""

@@ -67,9 +67,7 @@ def _by_response(function: Callable[..., Tensor], *arrays_B: Tensor) -> Tensor:
     pass, where keeping them would hold several (B, T, V) tensors.
     """
     rows = zip(*(array.unbind() for array in arrays_B), strict=True)
-    return torch.stack(
-        [checkpoint(function, *row, use_reentrant=False, preserve_rng_state=False) for row in rows]
-    )
+    return torch.stack([checkpoint(function, *row, use_reentrant=False, preserve_rng_state=False) for row in rows])
 
 
 def policy_loss(

@@ -6,9 +6,7 @@ import math
 from typing import Literal
 
 
-def lr_multiplier(
-    step: int, total: int, warmup: int, schedule: Literal["constant", "linear", "cosine"]
-) -> float:
+def lr_multiplier(step: int, total: int, warmup: int, schedule: Literal["constant", "linear", "cosine"]) -> float:
     """Factor in [0, 1] on the learning rate in training step `step`, counted from 0, of `total` steps.
 
     1. Warm-up, step < warmup: (step + 1) / (warmup + 1); rises from 0, yet no step is without effect.

@@ -48,9 +48,7 @@ def test_a_player_who_changes_no_value_earns_nothing(name, case, data):
 
 
 @given(trees(max_players=7), st.integers(0, 2**32 - 1), st.data())
-def test_a_null_player_earns_nothing_from_the_paired_tree_when_players_interact_in_pairs_only(
-    tree, seed, data
-):
+def test_a_null_player_earns_nothing_from_the_paired_tree_when_players_interact_in_pairs_only(tree, seed, data):
     n = n_players(tree)
     null = data.draw(st.integers(0, n - 1))
     v = pairwise_game(n, seed)[np.arange(2**n) & ~(1 << null)]

@@ -38,7 +38,5 @@ def test_owen_values_of_known_games(game, answer):
 @pytest.mark.parametrize(("game", "answer"), FIXED, ids=name)
 def test_the_paired_tree_is_the_mean_of_both_fixed_contexts(game, answer):
     tree = as_tree(answer["tree"])
-    np.testing.assert_allclose(
-        credits_of(paired_tree(tree), table(game)), numbers(answer["mean_of_both"]), atol=1e-9
-    )
+    np.testing.assert_allclose(credits_of(paired_tree(tree), table(game)), numbers(answer["mean_of_both"]), atol=1e-9)
     assert owen_coalitions(tree) == answer["coalitions_if_run_to_completion"]

@@ -84,9 +84,7 @@ def test_two_players_share_their_interaction():
 
 def test_prefixes_are_the_marginals_of_the_order():
     plan = prefixes(3)
-    np.testing.assert_array_equal(
-        plan.coalitions_Cn.astype(int), [[0, 0, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0]]
-    )
+    np.testing.assert_array_equal(plan.coalitions_Cn.astype(int), [[0, 0, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0]])
     np.testing.assert_array_equal(plan.credits(np.array([1.0, 7.0, 3.0, 2.0])), [2.0, -1.0, 5.0])
 
 

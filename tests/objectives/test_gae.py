@@ -145,15 +145,11 @@ def test_explained_variance_by_hand(values, expected):
 
 
 def test_explained_variance_of_constant_returns_is_zero():
-    assert (
-        explained_variance(np.array([[1.0, 2.0]]), np.array([[3.0, 3.0]]), np.ones((1, 2), dtype=bool)) == 0.0
-    )
+    assert explained_variance(np.array([[1.0, 2.0]]), np.array([[3.0, 3.0]]), np.ones((1, 2), dtype=bool)) == 0.0
 
 
 def test_the_drivers_mathematics_does_without_torch():
-    modules = ", ".join(
-        f"scar_ray.objectives.{name}" for name in ("gae", "importance", "kl", "schedule", "shaping")
-    )
+    modules = ", ".join(f"scar_ray.objectives.{name}" for name in ("gae", "importance", "kl", "schedule", "shaping"))
     code = f"import sys, {modules}; print(sorted({{'torch', 'ray', 'transformers'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

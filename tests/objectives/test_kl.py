@@ -35,9 +35,7 @@ def test_k1_and_k3_are_unbiased_and_k2_is_not():
     assert abs(float((p * k2(np.log(p), np.log(q))).sum()) - kl) > 0.01
 
 
-@given(
-    arrays(np.float32, 6, elements=st.floats(-20, 0, width=32)), st.floats(-(2.0**-10), 2.0**-10, width=32)
-)
+@given(arrays(np.float32, 6, elements=st.floats(-20, 0, width=32)), st.floats(-(2.0**-10), 2.0**-10, width=32))
 def test_k3_is_never_negative_also_where_the_policies_nearly_agree(logprobs, shift):
     assert (k3(logprobs, logprobs + np.float32(shift)) >= 0).all()
     assert (k3(logprobs, logprobs[::-1].copy()) >= 0).all()

@@ -77,8 +77,7 @@ def test_gradients_stay_finite_where_the_eos_is_forbidden():
     logits = tensors(3, 2, 4, 5, dtype=torch.float32)[0].requires_grad_()
     forbidden = forbid_early_eos(logits, eos_id=0, min_new_tokens=3)
     total = (
-        token_logprobs(forbidden, torch.ones(2, 4, dtype=torch.long), 1.3).sum()
-        + token_entropy(forbidden, 1.3).sum()
+        token_logprobs(forbidden, torch.ones(2, 4, dtype=torch.long), 1.3).sum() + token_entropy(forbidden, 1.3).sum()
     )
     (gradient,) = torch.autograd.grad(total, logits)
     assert gradient.isfinite().all()
@@ -123,9 +122,7 @@ def test_a_clipped_token_has_no_gradient_and_one_that_moves_back_has():
     logprobs = torch.log(torch.tensor([[1.5, 1.5, 0.5, 0.5]])).requires_grad_()
     advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     ones = torch.ones(1, 4)
-    loss, _ = policy_loss(
-        logprobs, torch.zeros(1, 4), advantages, ones.bool(), ones, **CLIPPED, denominator=1
-    )
+    loss, _ = policy_loss(logprobs, torch.zeros(1, 4), advantages, ones.bool(), ones, **CLIPPED, denominator=1)
     (gradient,) = torch.autograd.grad(loss, logprobs)
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 1.5, -0.5, 0.0]]))
 
@@ -196,9 +193,7 @@ def test_what_stands_at_the_padding_changes_neither_losses_nor_gradients():
     results = []
     for logprobs, old, advantages, values, old_values, returns, entropy in (clean, dirty):
         leaves = [x.clone().requires_grad_() for x in (logprobs, values, entropy)]
-        policy, first = policy_loss(
-            leaves[0], old, advantages, mask, torch.ones(2, 4), **CLIPPED, denominator=6
-        )
+        policy, first = policy_loss(leaves[0], old, advantages, mask, torch.ones(2, 4), **CLIPPED, denominator=6)
         value, second = value_loss(leaves[1], old_values, returns, mask, clip=0.2, denominator=6)
         bonus, third = entropy_bonus(leaves[2], mask, denominator=6)
         gradients = torch.autograd.grad(policy + value + bonus, leaves)
