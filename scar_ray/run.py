@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from scar_ray import credit
 from scar_ray.config.errors import UserError
-from scar_ray.config.preflight import preflight
 from scar_ray.config.placement import placement
+from scar_ray.config.preflight import preflight
 from scar_ray.config.schema import Config
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.accounting import Accounting
@@ -287,7 +286,7 @@ def interruptible(stop: Any) -> Iterator[None]:
     """The first SIGINT or SIGTERM calls `stop`, the second one interrupts."""
     asked = False
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(*_: object) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt
