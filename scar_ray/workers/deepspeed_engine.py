@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def open_group(rank: int, world_size: int, address: tuple[str, int], device: str
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # DeepSpeed's own subgroups fall back to torch's 30 minutes, whatever timeout the world group got.
     backend = sys.modules["deepspeed.comm.torch"].TorchBackend
-    backend.new_group = lambda self, ranks: torch.distributed.new_group(ranks, timeout=timeout)
+    backend.new_group = lambda _, ranks: torch.distributed.new_group(ranks, timeout=timeout)
     deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", timeout=timeout, verbose=False)
 
 
@@ -51,7 +52,8 @@ def engine_config(
         "contiguous_gradients": True,
     }
     if learner.zero_stage == 3:
-        zero["stage3_param_persistence_threshold"] = 100_000 if device == "cuda" else 0
+        # Parameters of fewer elements stay whole on every rank.
+        zero["stage3_param_persistence_threshold"] = 100_000 if device == "cuda" else 1_000
     if learner.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": device == "cuda"}
     return {
@@ -59,7 +61,7 @@ def engine_config(
         "gradient_accumulation_steps": accumulation,
         "train_batch_size": learner.micro_batch * accumulation * learner.ranks,
         "gradient_clipping": max_grad_norm,
-        "bf16": {"enabled": dtype == "bfloat16"},
+        "bf16": {"enabled": dtype == "bfloat16", "check_grad_overflow": True},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -96,7 +98,8 @@ def frozen_engine(module: torch.nn.Module, config: dict[str, Any]) -> torch.nn.M
     engine, *_ = deepspeed.initialize(
         model=module, config={**config, "gradient_clipping": 0.0}, dist_init_required=False
     )
-    return engine.eval()
+    engine.eval()  # returns nothing, unlike a module's
+    return engine
 
 
 def sharded_loading(config: dict[str, Any]) -> Any:
@@ -152,10 +155,8 @@ def read_state(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
             continue
         yield name, parameter.detach() if plain else safe_get_full_fp32_param(parameter)
         for key in moments:
-            if not plain:
-                yield f"{name}.{key}", safe_get_full_optimizer_state(parameter, key)
-            elif key in engine.optimizer.state[parameter]:
-                yield f"{name}.{key}", engine.optimizer.state[parameter][key]
+            own = engine.optimizer.state[parameter][key] if plain else safe_get_full_optimizer_state(parameter, key)
+            yield f"{name}.{key}", own
 
 
 def updates_done(engine: Any) -> int:
@@ -163,32 +164,45 @@ def updates_done(engine: Any) -> int:
     return max((int(state["step"]) for state in _adam(engine).state.values() if "step" in state), default=0)
 
 
-def write_state(engine: Any, tensors: dict[str, torch.Tensor], updates: int) -> None:
+def state_shapes(engine: Any, updates: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what `read_state` yields after so many updates."""
+    keys = ("", *(f".{key}" for key in MOMENTS)) if updates else ("",)
+    return {
+        name + key: tuple(getattr(parameter, "ds_shape", parameter.shape))
+        for name, parameter in engine.module.named_parameters()
+        if parameter.requires_grad
+        for key in keys
+    }
+
+
+def write_state(engine: Any, tensors: Mapping[str, torch.Tensor], updates: int) -> None:
     """Puts parameters and moments of `read_state` back, and Adam's step counter. Collective over the ranks."""
     if isinstance(engine.optimizer, torch.optim.AdamW):
-        put = _put_plain
+        put = partial(_put_plain, engine.optimizer, updates)
     else:
         put = _put_stage3 if hasattr(engine.optimizer, "fp32_partitioned_groups_flat") else _put_stage12
         if updates:
             _create_moments(engine.optimizer, updates)
     for name, parameter in engine.module.named_parameters():
-        if name in tensors:
-            moments = {key: tensors[f"{name}.{key}"] for key in MOMENTS if f"{name}.{key}" in tensors}
-            put(engine, parameter, tensors[name], moments, updates)
+        if parameter.requires_grad:
+            moments = {key: tensors[f"{name}.{key}"] for key in MOMENTS} if updates else {}
+            put(parameter, tensors[name], moments)
+    if put is _put_stage3 and (whole := engine.optimizer.persistent_parameters):
+        # They were written shard by shard as all others.
+        whole[0].partition(whole)
+        whole[0].all_gather(whole)
 
 
 def _put_plain(
-    engine: Any, parameter: torch.Tensor, value: torch.Tensor, moments: dict[str, torch.Tensor], updates: int
+    optimizer: Any, updates: int, parameter: torch.Tensor, value: torch.Tensor, moments: dict[str, torch.Tensor]
 ) -> None:
     parameter.data.copy_(value)
     if moments:
         copies = {key: moment.to(parameter.device, copy=True) for key, moment in moments.items()}
-        engine.optimizer.state[parameter] = {"step": torch.tensor(float(updates)), **copies}
+        optimizer.state[parameter] = {"step": torch.tensor(float(updates)), **copies}
 
 
-def _put_stage12(
-    engine: Any, parameter: torch.Tensor, value: torch.Tensor, moments: dict[str, torch.Tensor], updates: int
-) -> None:
+def _put_stage12(parameter: torch.Tensor, value: torch.Tensor, moments: dict[str, torch.Tensor]) -> None:
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
     safe_set_full_fp32_param(parameter, value)
@@ -197,9 +211,7 @@ def _put_stage12(
         safe_set_full_optimizer_state(parameter, moment, key)
 
 
-def _put_stage3(
-    engine: Any, parameter: torch.Tensor, value: torch.Tensor, moments: dict[str, torch.Tensor], updates: int
-) -> None:
+def _put_stage3(parameter: torch.Tensor, value: torch.Tensor, moments: dict[str, torch.Tensor]) -> None:
     from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
     def shard(full: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -39,6 +40,8 @@ class LearnerOptions:
     sampling: Sampling
     device: str
     threads: int
+    seed: int = 0
+    """Decides the weights of fresh adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class LearnerRank:
         from transformers import AutoTokenizer
 
         self._rank, self._options = rank, options
+        torch.manual_seed(options.seed)
         if options.device == "cpu":
             torch.set_num_threads(options.threads)
         self._device = torch.device(options.device)
@@ -130,13 +134,14 @@ class LearnerRank:
     def forward(self, share: RankShare) -> tuple[Float32Array, Float32Array, Float32Array]:
         """Log-probabilities, reference log-probabilities and values of this rank's rows, each (rows, T)."""
         started = time.perf_counter()
-        self._actor.eval()
+        for _, engine in self._engines():
+            engine.eval()
         width = max(map(len, share.response_ids))
         columns: tuple[list[Float32Array], ...] = ([], [], [])
         for rows in self._micro_batches(range(len(share.response_ids))):
             batch = self._padded(share, rows)
             own: Outputs = self._actor(batch)
-            values = own.values_RT if self._critic is None else self._critic.eval()(batch)
+            values = own.values_RT if self._critic is None else self._critic(batch)
             for column, tensor in zip(columns, (own.logprobs_RT, self._reference_logprobs(batch), values), strict=True):
                 column.append(widened(tensor, batch.mask_RT, width))
         self._busy_s += time.perf_counter() - started
@@ -166,7 +171,8 @@ class LearnerRank:
         Returns sums over this rank's tokens; keys that end in _max are maxima, grad_norm is global.
         """
         started = time.perf_counter()
-        self._actor.train()
+        for _, engine in self._engines():
+            engine.train()
         self._set_rates(part.lr_scale, train_policy)
         share = RankShare(part.sequences.prompt_ids, part.sequences.response_ids)
         metrics = []
@@ -200,7 +206,7 @@ class LearnerRank:
         )
         bonus, entropy = entropy_bonus(output.entropy_RT, mask, denominator=denominator)
         loss = (loss - algorithm.entropy_coef * bonus) * float(train_policy)
-        values = output.values_RT if self._critic is None else self._critic.train()(batch)
+        values = output.values_RT if self._critic is None else self._critic(batch)
         critic_loss, critic_metrics = value_loss(
             values,
             here(part.old_values_BT),
@@ -221,12 +227,16 @@ class LearnerRank:
         """Backward and, at the end of the accumulation, an optimizer step. Returns the gradients' norm.
 
         DeepSpeed averages over ranks and divides by the accumulation steps; the loss is a sum over both.
+        FloatingPointError when loss or norm are not finite: the weights are then still those of the last update.
         """
+        require_finite(engine, "loss", float(loss))
         engine.backward(loss * (self._options.learner.ranks * self._accumulation))
-        plain = isinstance(engine.optimizer, torch.optim.AdamW)
-        norm = ds.gradient_norm(engine) if plain else 0.0
-        engine.step()
-        return norm if plain else ds.gradient_norm(engine)
+        if isinstance(engine.optimizer, torch.optim.AdamW):
+            norm = require_finite(engine, "gradient norm", ds.gradient_norm(engine))
+            engine.step()
+            return norm
+        engine.step()  # ZeRO knows the norm only now; it skips the update when the norm is not finite
+        return require_finite(engine, "gradient norm", ds.gradient_norm(engine))
 
     def _set_rates(self, scale: float, train_policy: bool) -> None:
         algorithm = self._options.algorithm
@@ -281,10 +291,8 @@ class LearnerRank:
         """Reads what `save` wrote. ValueError for a damaged or foreign checkpoint."""
         for name, engine in self._engines():
             tensors, meta = read_tensors(folder / name)
-            expected = {key for key, p in engine.module.named_parameters() if p.requires_grad}
-            if missing := sorted(expected - tensors.keys()):
-                raise ValueError(f"checkpoint {folder / name}: {missing[0]} is missing; it belongs to another model")
-            ds.write_state(engine, tensors, int(meta["updates"]))
+            tensors.check_shapes(ds.state_shapes(engine, meta["updates"]))
+            ds.write_state(engine, tensors, meta["updates"])
 
     def _engines(self) -> list[tuple[str, Any]]:
         engines = [("policy", self._actor)]
@@ -300,6 +308,16 @@ class LearnerRank:
             save_torch_state_dict(tensors, str(folder))
             self._config.save_pretrained(folder)
             self._tokenizer.save_pretrained(folder)
+
+
+def require_finite(engine: Any, what: str, value: float) -> float:
+    """The value. FloatingPointError, naming the update (counted from 1), when it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"update {ds.updates_done(engine) + 1}: the {what} is {value}; resume from the last checkpoint with a "
+            "lower learning rate"
+        )
+    return value
 
 
 def widened(tensor: torch.Tensor, mask: torch.Tensor, width: int) -> Float32Array:

@@ -10,8 +10,11 @@ import numpy as np
 import ray
 
 from scar_ray.trainer.protocols import Forward, PPOBatch, Sequences
-from scar_ray.workers.errors import ActorFailed, explain
+from scar_ray.workers.errors import ActorFailed, died, explain
 from scar_ray.workers.learner import RankShare
+
+GRACE_S = 5.0
+"""How long the other ranks have, once one has failed, to say whether they failed too."""
 
 
 class RayLearner:
@@ -82,11 +85,22 @@ class RayLearner:
         waiting = list(refs)
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1)
-            try:
-                ray.get(done[0])
-            except Exception as error:
-                raise ActorFailed(f"{self._names[refs.index(done[0])]}: {explain(error)}") from error
+            if failure(done[0]) is not None:
+                # When a rank dies the others lose their connection to it, and may say so before its death is known.
+                later, _ = ray.wait(waiting, num_returns=len(waiting), timeout=GRACE_S) if waiting else ([], [])
+                failures = [(ref, error) for ref in [*done, *later] if (error := failure(ref)) is not None]
+                ref, error = next((both for both in failures if died(both[1])), failures[0])
+                raise ActorFailed(f"{self._names[refs.index(ref)]}: {explain(error)}") from error
         return list(ray.get(refs))
+
+
+def failure(ref: Any) -> Exception | None:
+    """The exception that a finished call ended with; None when it returned."""
+    try:
+        ray.get(ref)
+    except Exception as error:
+        return error
+    return None
 
 
 def select(batch: PPOBatch, rows: Sequence[int]) -> PPOBatch:

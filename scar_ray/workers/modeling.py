@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,11 @@ from scar_ray.config.schema import LoraConfig, Sampling
 from scar_ray.objectives.ppo import forbid_early_eos, token_entropy, token_logprobs
 
 
-@dataclass(frozen=True, slots=True)
-class Padded:
-    """A micro-batch of prompt + response, right-padded: R rows, L sequence positions, T response tokens."""
+class Padded(NamedTuple):
+    """A micro-batch of prompt + response, right-padded: R rows, L sequence positions, T response tokens.
+
+    A named tuple, as is `Outputs`: ZeRO-3 looks for tensors in what modules take and return, in tuples only.
+    """
 
     input_ids_RL: Tensor
     attention_mask_RL: Tensor
@@ -43,8 +44,7 @@ def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pa
     return Padded(*(x.to(device) for x in (ids, attention, response, source, mask)))
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
+class Outputs(NamedTuple):
     """Per response token; what stands at padding is meaningless."""
 
     logprobs_RT: Tensor
@@ -62,12 +62,13 @@ class TokenPolicy(nn.Module):
     def __init__(self, policy: nn.Module, sampling: Sampling, eos_id: int, value_head: bool) -> None:
         super().__init__()
         self.policy = policy
-        self.value_head = new_value_head(policy.config.hidden_size, policy.dtype) if value_head else None
         self._sampling, self._eos_id = sampling, eos_id
         self._hidden: Tensor | None = None
         inner = policy.get_base_model() if hasattr(policy, "get_base_model") else policy
         # The value head reads what the language-model head reads, whatever the architecture calls it.
-        inner.get_output_embeddings().register_forward_pre_hook(self._keep_hidden)
+        lm_head = inner.get_output_embeddings()
+        lm_head.register_forward_pre_hook(self._keep_hidden)
+        self.value_head = new_value_head(lm_head.in_features, policy.dtype) if value_head else None
 
     def _keep_hidden(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         del module
@@ -120,8 +121,7 @@ class TokenCritic(nn.Module):
 def new_value_head(hidden_size: int, dtype: torch.dtype) -> nn.Linear:
     """A linear head that starts at V = 0: the first advantages are the rewards themselves."""
     head = nn.Linear(hidden_size, 1, dtype=dtype)
-    if head.weight.numel():  # sharded weights are empty here; they are filled by the ranks together
-        nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
 
@@ -144,12 +144,15 @@ def load_trunk(path: str, dtype: str, trust_remote_code: bool) -> nn.Module:
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Sets every dropout probability to zero: log-probabilities of the same tokens must not vary."""
+    """Sets every dropout probability to zero: log-probabilities of the same tokens must not vary.
+
+    Architectures keep theirs in nn.Dropout or as numbers under names of their own (`attention_dropout`, `layerdrop`).
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in ("attention_dropout", "attn_dropout", "dropout"):
-            if isinstance(getattr(module, name, None), float):
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
     return model
 

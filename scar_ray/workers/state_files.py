@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,52 @@ def write_tensors(
         (folder / INDEX).write_text(json.dumps({"shards": shards, **meta}))
 
 
-def read_tensors(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """All tensors and the meta data of a folder that `write_tensors` wrote. ValueError when a file is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+class StateTensors(Mapping[str, torch.Tensor]):
+    """The tensors of a folder that `write_tensors` wrote, each read when it is asked for."""
 
+    def __init__(self, folder: Path, shards: Iterable[Any]) -> None:
+        self._folder = folder
+        self._shard_of = {name: shard for shard in shards for name in shard.keys()}  # noqa: SIM118, no mapping
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._shard_of[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shard_of)
+
+    def __len__(self) -> int:
+        return len(self._shard_of)
+
+    def check_shapes(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        """ValueError unless these are exactly the tensors, by name and shape."""
+        for name in sorted(expected.keys() | self.keys()):
+            if name not in self:
+                problem = f"{name} is missing"
+            elif name not in expected:
+                problem = f"{name} is no part of this learner"
+            elif (shape := tuple(self._shard_of[name].get_slice(name).get_shape())) != expected[name]:
+                problem = f"{name} has shape {shape} instead of {expected[name]}"
+            else:
+                continue
+            raise ValueError(
+                f"checkpoint {self._folder}: {problem}; it was written with another model, critic or LoRA setting"
+            )
+
+
+def read_tensors(folder: Path) -> tuple[StateTensors, dict[str, Any]]:
+    """The tensors and the meta data of a folder that `write_tensors` wrote. ValueError names a damaged file."""
+    from safetensors import SafetensorError, safe_open
+
+    file = folder / INDEX
     try:
-        meta = json.loads((folder / INDEX).read_text())
-        tensors: dict[str, torch.Tensor] = {}
+        meta = json.loads(file.read_bytes())
+        shards = []
         for name in meta["shards"]:
-            tensors |= load_file(folder / name)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint {folder}: cannot be read ({error})") from error
-    return tensors, meta
+            file = folder / name
+            shards.append(safe_open(file, framework="pt"))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"checkpoint file {file}: cannot be read ({reason}); resume from an older checkpoint"
+        ) from error
+    return StateTensors(folder, shards), meta
