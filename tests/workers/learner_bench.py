@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from reference_ppo import ReferencePPO
+from transformers import AutoModel, AutoModelForCausalLM
 
 from scar_ray.config.schema import AlgorithmConfig, ClusterConfig, LearnerConfig, ModelConfig, Sampling
 from scar_ray.trainer.protocols import PPOBatch, Sequences
@@ -24,6 +26,10 @@ SAMPLING = Sampling(min_new_tokens=2, max_new_tokens=8, temperature=0.7)
 EOS = 0
 ROWS = ([5, 0, 3, 6], [1, 7, 2, 4], [6, 1, 5, 0])
 """Mini-batches of three updates."""
+
+
+NEAR = 2e-5
+"""AdamW with eps 1e-5 and rate 1e-3 turns gradient noise of 1e-7 into steps of 1e-5; real steps are 5e-4."""
 
 
 class ReusableRank(LearnerRank):
@@ -52,7 +58,8 @@ class DoomedRank(LearnerRank):
 
 def new_actors(ranks: int, actor_class: type, *arguments: Any) -> list[Any]:
     """Actors of the given class with the environment of the product: rank, the arguments, the group's address."""
-    environment = actor_env(ClusterConfig()) | {"PYTHONPATH": str(Path(__file__).parent)}
+    here = Path(__file__).parent
+    environment = actor_env(ClusterConfig()) | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
     actor = ray.remote(actor_class).options(num_cpus=0.5, runtime_env={"env_vars": environment})
     address = _free_address()
     return [actor.remote(rank, *arguments, address) for rank in range(ranks)]
@@ -110,6 +117,28 @@ def sequences(vocabulary: int = 300, seed: int = 0) -> Sequences:
         tuple(tokens(2 + b % 4) for b in range(8)),
         tuple(tokens(n - b % 2) + ((EOS,) if b % 2 and n > 2 else tokens(b % 2)) for b, n in enumerate(lengths)),
     )
+
+
+class Critic(torch.nn.Module):
+    """(1, L) token ids -> (1, L) values; starts at 0."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.trunk = AutoModel.from_pretrained(path)
+        self.value_head = torch.nn.Linear(self.trunk.config.hidden_size, 1)
+        torch.nn.init.zeros_(self.value_head.weight)
+        torch.nn.init.zeros_(self.value_head.bias)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.value_head(self.trunk(input_ids=ids).last_hidden_state)[..., 0]
+
+
+def plain_ppo(path: Path, critic: str) -> ReferencePPO:
+    policy, reference = (AutoModelForCausalLM.from_pretrained(path) for _ in range(2))
+    head = Critic(path)
+    config = algorithm_config(critic)
+    critic_module = head.value_head if critic == "shared" else head
+    return ReferencePPO(policy, critic_module, reference, config, SAMPLING, eos_id=EOS)
 
 
 def ppo_batch(sequences: Sequences, logprobs_BT: np.ndarray, lr_scale: float = 0.5, seed: int = 1) -> PPOBatch:

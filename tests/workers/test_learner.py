@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import learner_bench as bench
 import numpy as np
@@ -11,38 +10,12 @@ import pytest
 import ray
 import torch
 from reference_ppo import ReferencePPO
-from transformers import AutoModel, AutoModelForCausalLM
 
 from scar_ray.trainer.protocols import Forward, Sequences
 from scar_ray.workers.errors import ActorFailed
 from scar_ray.workers.learner_group import RayLearner, select
 
 pytestmark = pytest.mark.stack
-
-NEAR = 2e-5
-"""AdamW with eps 1e-5 and rate 1e-3 turns gradient noise of 1e-7 into steps of 1e-5; real steps are 5e-4."""
-
-
-class Critic(torch.nn.Module):
-    """(1, L) token ids -> (1, L) values; starts at 0."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.trunk = AutoModel.from_pretrained(path)
-        self.value_head = torch.nn.Linear(self.trunk.config.hidden_size, 1)
-        torch.nn.init.zeros_(self.value_head.weight)
-        torch.nn.init.zeros_(self.value_head.bias)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.value_head(self.trunk(input_ids=ids).last_hidden_state)[..., 0]
-
-
-def plain_ppo(path: Path, critic: str) -> ReferencePPO:
-    policy, reference = (AutoModelForCausalLM.from_pretrained(path) for _ in range(2))
-    head = Critic(path)
-    config = bench.algorithm_config(critic)
-    critic_module = head.value_head if critic == "shared" else head
-    return ReferencePPO(policy, critic_module, reference, config, bench.SAMPLING, eos_id=bench.EOS)
 
 
 def plain_state(ppo: ReferencePPO) -> dict[str, torch.Tensor]:
@@ -80,14 +53,14 @@ def trained(learners, models, sequences, tmp_path_factory):
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_three_updates_reproduce_the_plain_ppo(critic, trained, models, sequences):
     batch, metrics, state, before, after = trained[critic]
-    ppo = plain_ppo(models["llama"], critic)
+    ppo = bench.plain_ppo(models["llama"], critic)
     assert_same(before, ppo.forward(sequences), 1e-5)
     start = {name: p.clone() for name, p in plain_state(ppo).items()}
     expected = [ppo.update(batch, list(rows)) for rows in bench.ROWS]
     final = plain_state(ppo)
-    assert bench.distance(bench.parameters(state), final) < NEAR
+    assert bench.distance(bench.parameters(state), final) < bench.NEAR
     # The tolerance means something: every tensor moved by far more than that.
-    assert min(float((final[name] - start[name]).abs().max()) for name in final) > 20 * NEAR
+    assert min(float((final[name] - start[name]).abs().max()) for name in final) > 20 * bench.NEAR
     for ours, theirs in zip(metrics, expected, strict=True):
         for name in ("policy_loss", "value_loss", "entropy", "clip_fraction", "approx_kl", "grad_norm"):
             assert ours[name] == pytest.approx(theirs[name], rel=2e-3, abs=1e-4), name
@@ -119,7 +92,7 @@ def test_ranks_stages_and_accumulation_change_nothing(changes, learners, models,
     learner = learners(bench.learner_options(models["llama"], **changes))
     assert_same(learner.forward(sequences), before, 1e-5)
     other = bench.train(learner, batch)
-    assert bench.distance(bench.state(learner, tmp_path), state) < NEAR
+    assert bench.distance(bench.state(learner, tmp_path), state) < bench.NEAR
     assert_same(learner.forward(sequences), after, 1e-3)
     for ours, theirs in zip(other, metrics, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-3, abs=1e-4)
@@ -129,13 +102,13 @@ def test_ranks_stages_and_accumulation_change_nothing(changes, learners, models,
 def test_other_architectures_equal_the_plain_ppo_under_zero_3(kind, learners, models, sequences, tmp_path):
     learner = learners(bench.learner_options(models[kind], ranks=2, zero_stage=3, micro_batch=1))
     forward = learner.forward(sequences)
-    ppo = plain_ppo(models[kind], "shared")
+    ppo = bench.plain_ppo(models[kind], "shared")
     assert_same(forward, ppo.forward(sequences), 2e-5)
     batch = bench.ppo_batch(sequences, forward.logprobs_BT)
     bench.train(learner, batch)
     for rows in bench.ROWS:
         ppo.update(batch, list(rows))
-    assert bench.distance(bench.parameters(bench.state(learner, tmp_path)), plain_state(ppo)) < NEAR
+    assert bench.distance(bench.parameters(bench.state(learner, tmp_path)), plain_state(ppo)) < bench.NEAR
 
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])
@@ -158,12 +131,12 @@ def test_while_only_the_critic_learns_not_a_bit_of_the_policy_changes(
             assert not torch.equal(before[name], after[name]), name
     assert (learner.forward(sequences).logprobs_BT == forward.logprobs_BT).all()
     # What follows is what the plain PPO does, too.
-    ppo = plain_ppo(models["llama"], critic)
+    ppo = bench.plain_ppo(models["llama"], critic)
     for rows in bench.ROWS:
         ppo.update(batch, list(rows), train_policy=False)
     ppo.update(batch, list(bench.ROWS[0]))
     learner.update(batch, bench.ROWS[0], train_policy=True)
-    assert bench.distance(bench.parameters(bench.state(learner, tmp_path / "then")), plain_state(ppo)) < NEAR
+    assert bench.distance(bench.parameters(bench.state(learner, tmp_path / "then")), plain_state(ppo)) < bench.NEAR
 
 
 def test_bfloat16_learns_close_to_float32(learners, models, sequences, trained, tmp_path):
@@ -186,7 +159,7 @@ def test_gradient_checkpointing_changes_nothing(learners, models, trained, tmp_p
     batch, _, state, _, _ = trained["shared"]
     learner = learners(bench.learner_options(models["llama"], gradient_checkpointing=True))
     bench.train(learner, batch)
-    assert bench.distance(bench.state(learner, tmp_path), state) < NEAR
+    assert bench.distance(bench.state(learner, tmp_path), state) < bench.NEAR
 
 
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
