@@ -59,9 +59,9 @@ def common(arguments: argparse.Namespace) -> list[str]:
 def train_models(arguments: argparse.Namespace) -> list[Path]:
     policy, reward = arguments.out / "policy", arguments.out / "reward"
     if not policy.exists():
-        scar_ray("sft", *common(arguments))
+        scar_ray("sft", *common(arguments), "model.policy.dtype=bfloat16", "cluster.learner.zero_stage=1")
     if not reward.exists():
-        scar_ray("rm", *common(arguments), "model.scratch.layers=2")
+        scar_ray("rm", *common(arguments), "model.reward.dtype=bfloat16", "model.scratch.layers=2")
     return [policy, reward]
 
 

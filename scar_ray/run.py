@@ -63,17 +63,32 @@ def train(config: Config, resume: Path | None = None) -> Path:
 
 
 def sft(config: Config) -> Path:
-    """Trains the task's policy on its texts."""
+    """Trains the task's policy on its texts and returns its folder."""
     from scar_ray.workers.supervised.lm import sft as train_policy
 
-    return train_policy(config, Path(config.model.policy.path))
+    out = supervised_folder(config, "sft", config.model.policy.path)
+    train_policy(config, out)
+    print(f"policy: {out}")
+    return out
 
 
 def rm(config: Config) -> Path:
-    """Trains the task's reward model on its labelled texts."""
+    """Trains the task's reward model on its labelled texts and returns its folder."""
     from scar_ray.workers.supervised.reward import rm as train_reward
 
-    return train_reward(config, Path(config.model.reward.path))
+    out = supervised_folder(config, "rm", config.model.reward.path)
+    train_reward(config, out)
+    print(f"reward model: {out}")
+    return out
+
+
+def supervised_folder(config: Config, command: str, path: str) -> Path:
+    """Where sft and rm write: the model's path when it is trained from scratch, else a folder under `runs`."""
+    return (
+        Path(path)
+        if config.model.scratch is not None
+        else config.runs / (config.name or f"{config.task.name}-{command}")
+    )
 
 
 def with_models(config: Config) -> Config:

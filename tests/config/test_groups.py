@@ -34,7 +34,7 @@ def test_the_groups_hold_the_choices_that_the_documentation_names() -> None:
     assert CHOICES == {
         "task": ["demo", "imdb"],
         "credit": ["abc", "prefix", "scar_sentence", "scar_span", "scar_token", "sparse", "uniform"],
-        "algorithm": ["paper", "ppo"],
+        "algorithm": ["demo", "paper", "ppo", "tiny"],
         "model": ["demo", "paper", "tiny"],
         "cluster": ["cpu", "gpu8", "gpu_shared", "nodes2x8"],
     }

@@ -20,7 +20,7 @@ def test_nothing_said_means_the_demo_with_spans_on_cpu() -> None:
     config = load([])
     assert (config.task.name, config.credit.method, config.credit.unit) == ("demo", "scar", "span")
     assert (config.model.policy.path, config.cluster.device) == ("", "cpu")
-    assert config.algorithm == Config().algorithm
+    assert config.algorithm == load(["algorithm=demo"]).algorithm
 
 
 def test_a_group_choice_and_dotted_keys_edit_the_tree() -> None:
