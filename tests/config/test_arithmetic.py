@@ -111,7 +111,9 @@ def test_the_estimate_lies_between_the_bounds(
 
 
 def test_the_dry_run_tells_placement_batch_and_evaluations() -> None:
-    text = describe(load(["cluster=gpu8", "cluster.rollout.tensor_parallel=2", "cluster.rollout.engines=2"]))
+    text = describe(
+        load(["algorithm=ppo", "cluster=gpu8", "cluster.rollout.tensor_parallel=2", "cluster.rollout.engines=2"])
+    )
     assert text.startswith("Configuration\n  seed: 0\n  name: null\n  runs: runs\n  task:\n    name: demo\n")
     _, _, plan = text.partition("\n\n")
     assert plan.startswith(

@@ -39,7 +39,7 @@ BAD_CHOICES = {
     "task=imbd": 'task: must be one of demo, imdb, got "imbd"; did you mean imdb?',
     "model=huge": 'model: must be one of demo, paper, tiny, got "huge"',
     "cluster=gpu": 'cluster: must be one of cpu, gpu8, gpu_shared, nodes2x8, got "gpu"; did you mean gpu8?',
-    "algorithm=pop": 'algorithm: must be one of paper, ppo, got "pop"; did you mean ppo?',
+    "algorithm=pop": 'algorithm: must be one of demo, paper, ppo, tiny, got "pop"; did you mean ppo?',
     "credit.unit=sentance": (
         'credit.unit: must be one of token, span, sentence, got "sentance"; did you mean sentence?'
     ),
@@ -106,7 +106,7 @@ IMPOSSIBLE = {
     "model.scratch.heads=3": "model.scratch.hidden_size=128 is not a multiple of heads=3",
     "model.reward.template=plain": ("model.reward.template must contain {prompt} exactly once, got 'plain'"),
     "cluster.learner.ranks=3": (
-        "algorithm.batch.minibatch=64 must be a multiple of cluster.learner.ranks * "
+        "algorithm.batch.minibatch=32 must be a multiple of cluster.learner.ranks * "
         "cluster.learner.micro_batch "
         "= 3 * 8 = 24"
     ),
