@@ -18,27 +18,36 @@ MANIFEST = "manifest.json"
 def save(folder: Path, step: int, learner: Learner, state: Mapping[str, Any], keep: int) -> Path:
     """Writes `folder/step-NNNNNN`, then removes all but the newest `keep` checkpoints.
 
-    The files go to a folder of another name first: a checkpoint that bears its name is complete.
+    A checkpoint that bears its name is complete: files are written, and removed, under a name of another kind.
     """
     final = folder / f"step-{step:06d}"
     partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for left_over in folder.glob(".step-*"):
+        shutil.rmtree(left_over)
     partial.mkdir(parents=True)
     learner.save(partial)
     sizes = {
         str(file.relative_to(partial)): file.stat().st_size for file in sorted(partial.rglob("*")) if file.is_file()
     }
     (partial / MANIFEST).write_text(json.dumps({"step": step, "state": dict(state), "files": sizes}, indent=1))
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        _remove(final)
     os.replace(partial, final)
     for old in complete(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    doomed = checkpoint.with_name(f".{checkpoint.name}.removed")
+    os.replace(checkpoint, doomed)
+    shutil.rmtree(doomed)
 
 
 def complete(folder: Path) -> list[Path]:
     """All checkpoints, the oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    found = (path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(found, key=lambda path: (len(path.name), path.name))  # beyond six digits, too
 
 
 def latest(folder: Path) -> tuple[Path, int, dict[str, Any]]:
@@ -59,11 +68,14 @@ def latest(folder: Path) -> tuple[Path, int, dict[str, Any]]:
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """The manifest and what is wrong with the checkpoint; an empty string when nothing is."""
+    if not (path / MANIFEST).is_file():
+        return {}, f"{MANIFEST} is missing"
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        return {}, f"{MANIFEST}: {error}"
-    for name, size in manifest["files"].items():
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        sizes = manifest["files"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, f"{MANIFEST} cannot be read"
+    for name, size in sizes:
         if not (path / name).is_file():
             return manifest, f"{name} is missing"
         if (actual := (path / name).stat().st_size) != size:

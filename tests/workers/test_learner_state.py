@@ -64,6 +64,7 @@ def test_a_learner_that_reads_its_state_goes_on_bit_for_bit(changes, learners, m
     final = bench.state(learner, tmp_path / "final")
 
     resumed = learners(replace(options, seed=1))
+    resumed.update(batch, REST[0], train_policy=True)  # whatever it did before is gone
     resumed.load(tmp_path / "saved")
     assert identical(resumed.forward(batch.sequences), view)
     assert bench.train(resumed, batch, REST) == metrics
