@@ -48,44 +48,27 @@ class RewardModel:
         attention: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self._config, self._device, self._batch_tokens = config, torch.device(device), batch_tokens
         self._tokenizer = AutoTokenizer.from_pretrained(config.path, trust_remote_code=trust_remote_code)
-        self._model, info = AutoModelForSequenceClassification.from_pretrained(
-            config.path,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation="eager" if attention else "sdpa",
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-        missing = [name for name in info["missing_keys"] if name.split(".")[0] in ("score", "classifier")]
-        if missing:
-            raise ValueError(
-                f"model.reward.path={config.path}: the model has no trained classification head "
-                f"({missing[0]} is missing); give a sequence-classification model"
-            )
-        self._model.to(self._device).eval()
+        self._attention = attention
+        self._model = load_classifier(config, attention, trust_remote_code).to(self._device).eval()
         self._labels = int(self._model.config.num_labels)
-        if self._labels not in (1, 2):
-            raise ValueError(
-                f"model.reward.path={config.path}: a reward model has one label (the logit) or two (their "
-                f"difference), this one has {self._labels}"
-            )
-        if config.label >= 2 or (self._labels == 1 and config.label > 1):
-            raise ValueError(f"model.reward.label={config.label}: must be 0 or 1")
-        if self._model.config.is_encoder_decoder:
-            raise ValueError(f"model.reward.path={config.path}: encoder-decoder reward models are not supported")
         self._causal = is_causal(self._model.config)
-        if self._model.config.pad_token_id is None:
-            fallback = self._tokenizer.pad_token_id
-            self._model.config.pad_token_id = self._tokenizer.eos_token_id if fallback is None else fallback
-        self._pad = int(self._model.config.pad_token_id)
+        self._text_config = self._model.config.get_text_config()
+        pad = self._text_config.pad_token_id
+        self._pad: int | None = None if pad is None or pad < 0 else pad
         policy = AutoTokenizer.from_pretrained(policy_tokenizer, trust_remote_code=trust_remote_code)
         self._by_ids = (
             self._causal and config.template == "{prompt}{response}" and same_tokenizer(policy, self._tokenizer)
         )
-        self._limit = config.max_length or getattr(self._model.config, "max_position_embeddings", None) or 10**9
+        if attention and not self._by_ids and not self._tokenizer.is_fast:
+            raise ValueError(
+                f"model.reward.path={config.path}: credit=abc needs a fast tokenizer, one that knows the characters "
+                "of its tokens; save the tokenizer with tokenizer.json"
+            )
+        self._limit = sequence_limit(self._model, config)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -96,6 +79,7 @@ class RewardModel:
 
         Raises SampleFailed, naming the sample, for a sequence over the model's limit or a score that is not finite.
         """
+        assert self._attention or not any(plan.attention for _, plan in jobs), "not loaded for attention"
         index: dict[tuple[int, ...], int] = {}
         wanted: list[list[int]] = []
         work = Workload()
@@ -124,16 +108,18 @@ class RewardModel:
 
     def _sequences(self, response: Response, plan: CreditPlan) -> list[tuple[int, ...]]:
         """Reward-model ids of the full response, then of every coalition of the plan."""
-        full = self._encode(response, None, None)
-        if len(full) > self._limit:
-            raise SampleFailed(
-                f"{name_of(response)}: prompt and response have {len(full)} reward-model tokens, the reward model "
-                f"reads {self._limit}; shorten the prompts or task.sampling.max_new_tokens"
-            )
-        if plan.game is None:
-            return [full]
-        assert plan.units is not None
-        return [full, *(self._encode(response, plan.units, present) for present in plan.game.coalitions_Cn)]
+        sequences = [self._encode(response, None, None)]
+        if plan.game is not None:
+            assert plan.units is not None
+            sequences += [self._encode(response, plan.units, present) for present in plan.game.coalitions_Cn]
+        for number, ids in enumerate(sequences):
+            if len(ids) > self._limit:
+                what = "prompt and response" if number == 0 else f"coalition {number - 1}"
+                raise SampleFailed(
+                    f"{name_of(response)}: {what} take {len(ids)} reward-model tokens, the reward model reads "
+                    f"{self._limit}; shorten the prompts or task.sampling.max_new_tokens"
+                )
+        return sequences
 
     def _encode(self, response: Response, units: Units | None, present: NDArray[np.bool_] | None) -> tuple[int, ...]:
         """Ids of prompt + units present + EOS; all units where `units` is None."""
@@ -150,17 +136,22 @@ class RewardModel:
                     text[a:b] for (a, b), here in zip(char_ranges(response, units), present, strict=True) if here
                 )
             ids = list(self._tokenizer(self._templated(response.prompt.text, text))["input_ids"])
-        eos = self._tokenizer.eos_token_id
-        if self._causal and eos is not None and (self._config.append_eos or (self._by_ids and response.finished)):
-            while ids and ids[-1] == eos:
-                ids.pop()
-            ids.append(eos)
+        if self._ends_with_eos(response) and (self._by_ids or ids[-1:] != [self._tokenizer.eos_token_id]):
+            ids.append(self._tokenizer.eos_token_id)
         return tuple(ids)
 
+    def _ends_with_eos(self, response: Response) -> bool:
+        """Whether the response's sequences end with the EOS, whatever units are left out."""
+        if not self._causal or self._tokenizer.eos_token_id is None:
+            return False
+        return self._config.append_eos or (self._by_ids and response.finished)
+
     def _templated(self, prompt: str, response: str) -> str:
-        head, rest = self._config.template.split("{prompt}")
-        middle, tail = rest.split("{response}")
-        return head + prompt + middle + response + tail
+        return self._before(prompt) + response + self._config.template.split("{response}")[1]
+
+    def _before(self, prompt: str) -> str:
+        """The text that stands before the response."""
+        return self._config.template.split("{response}")[0].replace("{prompt}", prompt)
 
     @torch.no_grad()
     def _forward(
@@ -175,7 +166,7 @@ class RewardModel:
         padded = 0
         for rows in batches([len(s) for s in sequences], self._batch_tokens):
             width = max(len(sequences[row]) for row in rows)
-            ids = torch.full((len(rows), width), self._pad, dtype=torch.long)
+            ids = torch.full((len(rows), width), self._padding([sequences[row] for row in rows]), dtype=torch.long)
             mask = torch.zeros((len(rows), width), dtype=torch.long)
             for i, row in enumerate(rows):
                 ids[i, : len(sequences[row])] = torch.tensor(sequences[row])
@@ -196,40 +187,60 @@ class RewardModel:
                 attention[row] = heads.float().mean(0).cpu().double().numpy()
         return scores, attention, padded
 
+    def _padding(self, sequences: Sequence[Sequence[int]]) -> int:
+        """The model's padding token; for one without any, a token that none of the sequences contains.
+
+        Causal heads read the last token that is no padding, by its id. A model without a padding token reads the
+        very last token, so no token of its sequences may look like padding, the EOS in particular.
+        """
+        if self._pad is not None:
+            return self._pad
+        used = set().union(*sequences)
+        self._text_config.pad_token_id = next(token for token in range(len(used) + 1) if token not in used)
+        return self._text_config.pad_token_id
+
     def _read_position(self, ids: Sequence[int]) -> int:
-        """The position whose hidden state the head reads: the last token that is no padding, or the first."""
+        """The position whose hidden state the head reads: the first of an encoder, else the last that is no padding."""
         if not self._causal:
             return 0
-        return max((i for i, token in enumerate(ids) if token != self._pad), default=len(ids) - 1)
+        return max((i for i, token in enumerate(ids) if token != self._pad), default=0)
 
     def _response_attention(
         self, row_L: NDArray[np.float64], ids: tuple[int, ...], response: Response
     ) -> NDArray[np.float64]:
-        """The read position's attention on each policy token of the response, renormalised to sum 1."""
+        """The read position's attention on each policy token of the response, renormalised to sum 1.
+
+        All of it goes to the last token where the model reads nothing of the response: an empty one, or white
+        space that its tokenizer drops.
+        """
         if self._by_ids:
             start = len(response.prompt.token_ids)
-            assert ids[start : start + response.n_tokens] == response.token_ids
-            weights_T = row_L[start : start + response.n_tokens]
+            weights_T = row_L[start : start + response.n_tokens].copy()
         else:
-            weights_T = self._mapped_attention(row_L, response)
+            weights_T = self._mapped_attention(row_L, ids, response)
         total = weights_T.sum()
-        if not np.isfinite(total) or total <= 0:
-            raise SampleFailed(f"{name_of(response)}: the reward model pays no attention to the response (sum {total})")
+        if not np.isfinite(total):
+            raise SampleFailed(f"{name_of(response)}: the reward model's attention to the response is {total}")
+        if total == 0:
+            weights_T[-1] = total = 1.0
         return weights_T / total
 
-    def _mapped_attention(self, row_L: NDArray[np.float64], response: Response) -> NDArray[np.float64]:
+    def _mapped_attention(
+        self, row_L: NDArray[np.float64], ids: tuple[int, ...], response: Response
+    ) -> NDArray[np.float64]:
         """Attention on the model's own tokens, moved to the policy's tokens of the response by shared characters."""
         text = self._templated(response.prompt.text, response.text)
-        head = self._templated(response.prompt.text, "\0").index("\0")
+        head, length = len(self._before(response.prompt.text)), len(response.text)
         offsets = self._tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-        if not self._tokenizer.is_fast:
-            raise SampleFailed(f"{name_of(response)}: abc needs a fast reward-model tokenizer, one with offsets")
         weights, spans = [], []
-        for weight, (a, b) in zip(row_L, offsets, strict=False):
-            start, stop = max(a - head, 0), min(b - head, len(response.text))
+        for weight, (a, b) in zip(row_L, offsets, strict=False):  # an EOS that was appended has no offsets
+            start, stop = max(a - head, 0), min(b - head, length)
             if stop > start:  # neither a special token nor one of the prompt or the template
-                weights.append(weight)
+                weights.append(weight * (stop - start) / (b - a))
                 spans.append((start, stop))
+        if response.finished and self._ends_with_eos(response):
+            weights.append(row_L[len(ids) - 1])
+            spans.append((length, length))
         return overlap_shares(np.asarray(weights), spans, response.token_spans)
 
     def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
@@ -260,6 +271,50 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
+
+
+def load_classifier(config: RewardModelConfig, attention: bool, trust_remote_code: bool) -> Any:
+    """The model with its classification head. ValueError when a weight is missing or it is no reward model."""
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        config.path,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation="eager" if attention else None,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
+    )
+    key = f"model.reward.path={config.path}"
+    missing = sorted(info["missing_keys"])
+    if missing:  # Transformers would draw them at random
+        raise ValueError(
+            f"{key}: the model has no trained classification head ({missing[-1]} is missing); give a complete "
+            "sequence-classification model"
+        )
+    labels = int(model.config.num_labels)
+    if labels not in (1, 2):
+        raise ValueError(
+            f"{key}: a reward model has one label (the logit) or two (their difference), this one has {labels}"
+        )
+    if labels == 2 and config.label > 1:
+        raise ValueError(f"model.reward.label={config.label}: the reward model has 2 labels; use 0 or 1")
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{key}: encoder-decoder reward models are not supported; give a causal model or an encoder")
+    return model
+
+
+def sequence_limit(model: Any, config: RewardModelConfig) -> int:
+    """Longest sequence in tokens that the model reads. ValueError when `max_length` asks for more."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            # RoBERTa and its relatives count positions from the one after the padding's.
+            limit = module.num_embeddings - module.padding_idx - 1
+    if config.max_length is not None and config.max_length > limit:
+        raise ValueError(
+            f"model.reward.max_length={config.max_length}: the reward model reads {limit} tokens; lower it"
+        )
+    return config.max_length or limit
 
 
 def is_causal(config: Any) -> bool:

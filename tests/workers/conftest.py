@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tiny_models
+import torch
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from scar_ray.workers.learner import LearnerOptions
     from scar_ray.workers.learner_group import RayLearner
+    from scar_ray.workers.reward_model import RewardModel
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Threads that wait for each other make models of this size many times slower on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +53,35 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         )
         for kind in kinds
     }
+
+
+@pytest.fixture(scope="session")
+def tok(models: dict[str, Path]) -> PreTrainedTokenizerFast:
+    """The tokenizer of the tiny policies."""
+    import reward_bench
+
+    return reward_bench.load_tokenizer(models["llama"])
+
+
+@pytest.fixture(scope="session")
+def reward_folders(
+    models: dict[str, Path], tok: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Folders of reward models by name: `reward_bench.folders`."""
+    import reward_bench
+
+    return reward_bench.folders(models, tok, tmp_path_factory.mktemp("rewards"))
+
+
+@pytest.fixture(scope="session")
+def load_reward(reward_folders: dict[str, Path], models: dict[str, Path]) -> Callable[..., RewardModel]:
+    """Loads a reward model by name, for the policy `llama`."""
+    import reward_bench
+
+    def new(name: str, **options: object) -> RewardModel:
+        return reward_bench.reward_model(reward_folders[name], models["llama"], **options)
+
+    return new
 
 
 @pytest.fixture(scope="session")
