@@ -232,6 +232,7 @@ def _start_learner(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         sampling=config.task.sampling,
         device=config.cluster.device,
         threads=config.cluster.threads_per_actor,
+        seed=config.seed,
     )
     actor, address = ray.remote(LearnerRank), starter.address(role)
     for rank in range(role.actors):

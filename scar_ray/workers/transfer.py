@@ -74,11 +74,12 @@ class PolicySource(WeightSource):
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """The adapter of one weight: W + scaling * B @ A."""
+    """The adapter of one weight: W + scaling * B @ A, transposed where W maps inputs (rows) to outputs (GPT-2)."""
 
     a: torch.nn.Parameter
     b: torch.nn.Parameter
     scaling: float
+    transposed: bool
 
 
 def policy_entries(policy: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter, LoraPair | None]]:
@@ -95,6 +96,7 @@ def policy_entries(policy: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Para
                 layer.lora_A["default"].weight,
                 layer.lora_B["default"].weight,
                 float(layer.scaling["default"]),
+                bool(layer.fan_in_fan_out),
             )
         yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), parameter, pair
 
@@ -103,7 +105,8 @@ def merged(weight: torch.Tensor, lora: LoraPair | None) -> torch.Tensor:
     """W + scaling * B @ A in float32; the weight itself where it has no adapter."""
     if lora is None:
         return weight.detach()
-    return weight.detach().float() + lora.scaling * (lora.b.detach().float() @ lora.a.detach().float())
+    change = lora.scaling * (lora.b.detach().float() @ lora.a.detach().float())
+    return weight.detach().float() + (change.T if lora.transposed else change)
 
 
 class EngineClient:
