@@ -23,7 +23,7 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
 from scar_ray.workers.environment import actor_env, engine_env
-from scar_ray.workers.errors import ActorFailed, explain
+from scar_ray.workers.errors import get_all
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
 from scar_ray.workers.reward import RayRewardPool, RewardOptions, RewardWorker
@@ -61,8 +61,6 @@ def session(cluster: ClusterConfig) -> Iterator[None]:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Actors without GPUs must not see any: importing torch would open a context on GPU 0.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
@@ -104,15 +102,15 @@ def _shortfall(plan: Placement) -> str:
     there, free = ray.cluster_resources(), ray.available_resources()
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
     largest = max(plan.bundles, key=lambda bundle: (bundle.get("GPU", 0.0), bundle["CPU"]))
-    asked = f"asked are {plan.cpus:g} CPUs and {plan.gpus:g} GPUs in {len(plan.bundles)} bundles of at most {_amounts(largest)}"
     return (
-        f"{asked}; there are {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs on {nodes} "
+        f"asked are {plan.cpus:g} CPUs and {plan.gpus:g} GPUs in {len(plan.bundles)} bundles of at most "
+        f"{_amounts(largest)}; there are {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs on {nodes} "
         f"node{'s' if nodes > 1 else ''}, of which {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs are free"
     )
 
 
 def _amounts(bundle: dict[str, float]) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+    return " and ".join(f"{amount:g} {name}{'' if amount == 1 else 's'}" for name, amount in bundle.items())
 
 
 def bundle_order(plan: Placement, group: PlacementGroup) -> list[int]:
@@ -260,14 +258,7 @@ def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
 
 def wait_ready(handles: dict[str, Any]) -> None:
     """Waits until every actor has loaded. ActorFailed names the first one that did not, and why."""
-    names = {handle.ready.remote(): name for name, handle in handles.items()}
-    waiting = list(names)
-    while waiting:
-        done, waiting = ray.wait(waiting, num_returns=1)
-        try:
-            ray.get(done[0])
-        except Exception as error:
-            raise ActorFailed(f"{names[done[0]]}: {explain(error)}") from error
+    get_all([handle.ready.remote() for handle in handles.values()], list(handles))
 
 
 def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:

@@ -18,6 +18,8 @@ def actor_env(cluster: ClusterConfig, threads: int | None = None) -> dict[str, s
         "TRANSFORMERS_VERBOSITY": "error",
         "PYTHONWARNINGS": "ignore",
         "TQDM_DISABLE": "1",
+        # Actors without GPUs must not see any: importing torch would open a context on GPU 0.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     }
     if cluster.device == "cpu":
         env |= {

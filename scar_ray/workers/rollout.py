@@ -48,7 +48,12 @@ class RolloutWorker:
         self._params = SamplingParams
         model = AutoConfig.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
         context = getattr(model, "max_position_embeddings", None) or options.pool.max_model_len
-        self._llm = LLM(options.model, **_engine_arguments(options, min(context, options.pool.max_model_len)))
+        self._context = min(context, options.pool.max_model_len)
+        with tempfile.TemporaryDirectory() as generation:
+            # vLLM adds the model's own list of stop tokens to ours. Only the tokenizer's EOS ends a response: it is
+            # the one token that the learner forbids and the credit methods leave out.
+            (Path(generation) / "generation_config.json").write_text("{}")
+            self._llm = LLM(options.model, generation_config=generation, **_engine_arguments(options, self._context))
         self._version = 0
         self._busy_s = 0.0
 
@@ -61,7 +66,8 @@ class RolloutWorker:
         return self._busy_s
 
     def generate(self, requests: list[Request]) -> Iterator[Response]:
-        """Yields the response to each request as it finishes."""
+        """Yields the response to each request as it finishes. ValueError for a prompt that leaves too little room."""
+        self._check_lengths(requests)
         engine = self._llm.llm_engine
         pending = {}
         for request in requests:
@@ -74,6 +80,18 @@ class RolloutWorker:
             self._busy_s += time.perf_counter() - started
             for output in finished:
                 yield self._response(pending.pop(output.request_id), output.outputs[0])
+
+    def _check_lengths(self, requests: list[Request]) -> None:
+        """vLLM would cut the response short without a word."""
+        new = self._options.sampling.max_new_tokens
+        for request in requests:
+            length = len(request.prompt.token_ids)
+            if length + new > self._context:
+                raise ValueError(
+                    f"prompt {request.prompt.index} has {length} tokens; with task.sampling.max_new_tokens={new} it "
+                    f"exceeds the engine's context of {self._context}; use shorter prompts or raise "
+                    "cluster.rollout.max_model_len"
+                )
 
     def _sampling(self, request: Request) -> Any:
         sampling = self._options.sampling
@@ -159,7 +177,6 @@ def _engine_arguments(options: EngineOptions, max_model_len: int) -> dict[str, A
         "trust_remote_code": options.trust_remote_code,
         # Behaviour log-probabilities are those of the tempered, length-masked distribution that was sampled.
         "logprobs_mode": "processed_logprobs",
-        "generation_config": "vllm",
         "weight_transfer_config": {"backend": options.backend},
         "worker_extension_cls": "scar_ray.workers.transfer.WorkerExtension",
         "disable_log_stats": True,

@@ -26,6 +26,8 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
 
+from scar_ray.workers.errors import get_all
+
 GATHER_BYTES = 256 << 20
 """Parameters gathered together from ZeRO-3 shards before they are sent."""
 
@@ -83,15 +85,24 @@ class LoraPair:
 
 
 def policy_entries(policy: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter, LoraPair | None]]:
-    """Yields (Hugging Face name, weight, adapter or None) for every parameter of a policy, adapters folded in."""
+    """Yields (Hugging Face name, weight, adapter or None) for every parameter of a policy, adapters folded in.
+
+    Raises ValueError for an adapter that cannot be merged: on an embedding, or on a weight shared with one.
+    """
     modules = dict(policy.named_modules())
+    adapted = {
+        name.rpartition(".")[0]
+        for name, module in modules.items()
+        if name.endswith((".lora_A", ".lora_embedding_A")) and len(module)
+    }
     for name, parameter in policy.named_parameters():
         if ".lora_" in name:
             continue
         owner = name.rsplit(".", 2)[0] if ".base_layer." in name else None
         pair = None
-        if owner is not None and name.endswith(".base_layer.weight"):
+        if owner is not None and name.endswith(".base_layer.weight") and len(modules[owner].lora_A):
             layer = modules[owner]
+            adapted.remove(owner)
             pair = LoraPair(
                 layer.lora_A["default"].weight,
                 layer.lora_B["default"].weight,
@@ -99,6 +110,12 @@ def policy_entries(policy: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Para
                 bool(layer.fan_in_fan_out),
             )
         yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), parameter, pair
+    if adapted:
+        layer = min(adapted).removeprefix("base_model.model.")
+        raise ValueError(
+            f"model.policy.lora.target_modules: the adapter of {layer} cannot be merged into an embedding's weights; "
+            "leave it out"
+        )
 
 
 def merged(weight: torch.Tensor, lora: LoraPair | None) -> torch.Tensor:
@@ -113,10 +130,12 @@ class EngineClient:
     """Drives the update on any number of independent engines, one Ray actor each.
 
     An NCCL group numbers its members: the learner is 0 and every engine gets ranks of its own behind it.
+    ActorFailed names the engine that failed.
     """
 
     def __init__(self, engines: Sequence[Any], tensor_parallel: int) -> None:
         self._engines, self._tensor_parallel = list(engines), tensor_parallel
+        self._names = [f"rollout-{i}" for i in range(len(self._engines))]
         self.version = 0
         """Version that the next finished update carries."""
 
@@ -127,17 +146,17 @@ class EngineClient:
             if "rank_offset" in own:
                 own["rank_offset"] = 1 + i * self._tensor_parallel
             calls.append(engine.init_weight_transfer_engine.remote(own))
-        ray.get(calls)
+        get_all(calls, self._names)
 
     def start_weight_update(self) -> None:
-        ray.get([engine.start_weight_update.remote() for engine in self._engines])
+        get_all([engine.start_weight_update.remote() for engine in self._engines], self._names)
 
     def update_weights(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
-        ray.get([engine.update_weights.remote(update_info) for engine in self._engines])
+        get_all([engine.update_weights.remote(update_info) for engine in self._engines], self._names)
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         del weight_version  # vLLM's backends pass none; ours is the learner's count of updates
-        ray.get([engine.finish_weight_update.remote(self.version) for engine in self._engines])
+        get_all([engine.finish_weight_update.remote(self.version) for engine in self._engines], self._names)
 
 
 @dataclass
