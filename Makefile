@@ -13,6 +13,8 @@ INSTALLED := .venv/.installed-$(BUILD)
 # No command here downloads from a model hub.
 export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
+# Once here, not by each of the actors that start at the same moment.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: demo test lint install clean
 
@@ -49,7 +51,10 @@ define install_cpu
 links=$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true); \
 links=$$(echo $${PIP_FIND_LINKS:-$$links} | tr ' ' ','); \
 uv() { UV_FIND_LINKS=$${UV_FIND_LINKS:-$$links} $(BIN)/uv pip install --python $(BIN)/python "$$@" -e '.[cpu,dev]'; }; \
-if uv --dry-run --quiet 2>/dev/null; then uv; else uv --torch-backend=cpu; fi
+if uv --dry-run --quiet 2>/dev/null; then uv; else uv --torch-backend=cpu; fi; \
+$(BIN)/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || { \
+    echo "libnuma.so.1 is missing, which vLLM needs on CPUs; install it (Debian, Ubuntu: apt-get install libnuma1)" >&2; \
+    exit 1; }
 endef
 
 define install_gpu
@@ -58,4 +63,4 @@ endef
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find scar_ray tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
+	find scar_ray tests -name __pycache__ -type d -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import shutil
@@ -19,6 +20,9 @@ _UNNEEDED_PACKAGES = ("torchvision", "torchaudio", "torchcodec")
 _DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 _STATE_BYTES = 12
 """Bytes of a parameter in a checkpoint: float32 weight and two Adam moments."""
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Environment variable that Ray sets for the driver of a job."""
+_NUMA = "libnuma.so.1"
 _LOGS_BYTES = 100 * 2**20
 """Room for metrics, samples and logs."""
 
@@ -31,7 +35,7 @@ def preflight(config: Config) -> None:
     """
     problems = missing(config)
     if not problems:
-        problems = [*_unwritable(config.runs), *_broken_packages()]
+        problems = [*_lost(config.runs), *_unwritable(config.runs), *_broken_packages(), *_no_numa(config)]
     if problems:
         raise UserError("\n".join(problems))
 
@@ -160,6 +164,12 @@ def _disk(config: Config, n_parameters: int) -> Iterator[str]:
         )
 
 
+def _lost(runs: Path) -> Iterator[str]:
+    """A Ray job works in a copy of the code, which goes when the cluster does."""
+    if _RAY_JOB in os.environ and not runs.is_absolute():
+        yield f"runs={runs}: a Ray job would write into Ray's copy of the code; give an absolute path"
+
+
 def _unwritable(runs: Path) -> Iterator[str]:
     try:
         runs.mkdir(parents=True, exist_ok=True)
@@ -181,6 +191,15 @@ def _broken_packages() -> Iterator[str]:
     if broken:
         names = " ".join(broken)
         yield f"{', '.join(broken)}: installed but broken, and not needed; remove: pip uninstall -y {names}"
+
+
+def _no_numa(config: Config) -> Iterator[str]:
+    """vLLM's CPU build is linked to a system library that small installations lack."""
+    if config.cluster.device == "cpu":
+        try:
+            ctypes.CDLL(_NUMA)
+        except OSError:
+            yield f"{_NUMA} is missing, which vLLM needs on CPUs; install it (Debian, Ubuntu: apt-get install libnuma1)"
 
 
 def _existing(path: Path) -> Path:

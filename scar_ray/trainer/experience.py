@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,16 @@ from scar_ray.objectives.gae import explained_variance, gae, kl_rewards, whiten
 from scar_ray.objectives.importance import importance_weights
 from scar_ray.objectives.kl import k1, k3
 from scar_ray.objectives.shaping import shape_score
-from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response, SequenceScore, TokenRewards
+from scar_ray.records import (
+    CreditPlan,
+    Evaluation,
+    FloatArray,
+    Prompt,
+    Request,
+    Response,
+    SequenceScore,
+    TokenRewards,
+)
 from scar_ray.trainer.protocols import Float32Array, Forward, PPOBatch, Sequences
 
 MAX_RESIDUAL = 1e-6
@@ -51,12 +61,18 @@ def prompts_of_step(prompts: Sequence[Prompt], step: int, count: int, seed: int)
 
 
 def requests_of_step(prompts: Sequence[Prompt], samples: int, step: int, seed: int) -> list[Request]:
-    """One request for each sample of each prompt, with a seed that no engine, batch or order influences."""
-    requests = []
-    for i, prompt in enumerate(prompts):
-        for sample in range(samples):
+    """One request for each sample of each prompt, with a seed that no engine, batch or order influences.
+
+    A prompt that comes more than once, at the turn of an epoch or in a small data set, goes on counting its samples:
+    its responses must not be the same ones again.
+    """
+    requests: list[Request] = []
+    asked: Counter[int] = Counter()
+    for prompt in prompts:
+        for sample in range(asked[prompt.index], asked[prompt.index] + samples):
             state = np.random.SeedSequence([seed, step, prompt.index, sample]).generate_state(1)
-            requests.append(Request(i * samples + sample, prompt, sample, int(state[0]) & 0x7FFFFFFF))
+            requests.append(Request(len(requests), prompt, sample, int(state[0]) & 0x7FFFFFFF))
+        asked[prompt.index] += samples
     return requests
 
 
@@ -68,7 +84,10 @@ def score_response(
     algorithm: AlgorithmConfig,
     sampling: Sampling,
 ) -> Scored:
-    """Shapes the sequence score and shares it out. ValueError when the shares do not add up to it."""
+    """Shapes the sequence score and shares it out.
+
+    ValueError, naming the credit method, when there is not one share for each token or they do not add up to the score.
+    """
     shaping = algorithm.shaping
     scale, penalty = shape_score(
         evaluation.score,
@@ -82,11 +101,16 @@ def score_response(
     )
     score = SequenceScore(evaluation.score, scale, penalty)
     scored = Scored(response, score, credit.assign(response, plan, evaluation, score))
-    if abs(scored.residual) > MAX_RESIDUAL * (1.0 + abs(score.final)):
+    who = f"credit method {type(credit).__name__}: prompt {response.prompt.index}, sample {response.sample}"
+    if scored.rewards.rewards_T.shape != (response.n_tokens,):
         raise ValueError(
-            f"credit method {type(credit).__name__}: the token rewards of prompt {response.prompt.index}, sample "
-            f"{response.sample} add up to {score.final + scored.residual:.9g}, its score is {score.final:.9g}; "
-            "a credit method must share out the score, no more and no less"
+            f"{who} has {response.n_tokens} tokens and token rewards of shape {scored.rewards.rewards_T.shape}; "
+            "a credit method must reward every token, be it with 0"
+        )
+    if not abs(scored.residual) <= MAX_RESIDUAL * (1.0 + abs(score.final)):
+        raise ValueError(
+            f"{who} has the score {score.final:.9g} and token rewards that add up to "
+            f"{score.final + scored.residual:.9g}; a credit method must share out the score, no more and no less"
         )
     return scored
 
@@ -99,9 +123,9 @@ def sequences_of(responses: Sequence[Response]) -> Sequences:
     )
 
 
-def padded(rows: Sequence[np.ndarray], width: int) -> Float32Array:
+def padded(rows: Sequence[np.ndarray], width: int) -> FloatArray:
     """(B, T) array of ragged rows, zeros at padding."""
-    array = np.zeros((len(rows), width), np.float32)
+    array = np.zeros((len(rows), width))
     for i, row in enumerate(rows):
         array[i, : len(row)] = row
     return array
@@ -161,9 +185,9 @@ def _metrics(
 
 
 def logprob_gaps(responses: Sequence[Response], logprobs_BT: Float32Array) -> dict[str, float]:
-    """Largest difference between the engine's and the learner's log-probability of a token, by engine."""
+    """Largest difference between the engine's and the learner's log-probability of a token, by engine (nats)."""
     gaps: dict[str, float] = {}
     for response, row in zip(responses, logprobs_BT, strict=True):
-        gap = float(np.abs(response.logprobs_T - row[: response.n_tokens]).max())
-        gaps[response.engine] = max(gaps.get(response.engine, 0.0), gap)
+        gap = np.abs(response.logprobs_T - row[: response.n_tokens]).max()
+        gaps[response.engine] = float(np.maximum(gaps.get(response.engine, 0.0), gap))  # nan stays nan
     return gaps

@@ -40,9 +40,7 @@ class JsonLines:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds one line. OSError when it does not fit: the lines before it stay, no part of this one does."""
-        line = memoryview(
-            json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
-        )
+        line = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
         with _writing(self.path):
             end = os.fstat(self._file.fileno()).st_size
             try:
@@ -73,8 +71,7 @@ def sample_record(
     """One line of samples.jsonl: a response, its score, the credit of each unit, the reward of each token."""
     units, spans = rewards.units, response.token_spans
     texts = [
-        response.text[spans[start][0] : spans[end - 1][1]]
-        for start, end in zip(units.starts, units.ends, strict=True)
+        response.text[spans[start][0] : spans[end - 1][1]] for start, end in zip(units.starts, units.ends, strict=True)
     ]
     return {
         "step": step,
@@ -88,8 +85,7 @@ def sample_record(
         "residual": float(rewards.efficiency_residual),
         "method": method,
         "units": [
-            {"text": text, "credit": float(credit)}
-            for text, credit in zip(texts, rewards.credits_n, strict=True)
+            {"text": text, "credit": float(credit)} for text, credit in zip(texts, rewards.credits_n, strict=True)
         ],
         "rewards": [float(reward) for reward in rewards.rewards_T],
     }
@@ -115,9 +111,7 @@ def _start_wandb(folder: Path, config: Mapping[str, Any], name: str) -> Any:
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
         run_id = id_file.read_text(encoding="utf-8")
-    run = wandb.init(
-        project="scar-ray", id=run_id, name=name, config=dict(config), dir=str(folder), resume="allow"
-    )
+    run = wandb.init(project="scar-ray", id=run_id, name=name, config=dict(config), dir=str(folder), resume="allow")
     # W&B's own step only ever grows, ours goes back when a run is resumed from an earlier checkpoint.
     run.define_metric("*", step_metric="step")
     return run
@@ -130,9 +124,7 @@ class MetricsWriter:
     the file) when the folder cannot be written or the disk is full; lines written before stay whole.
     """
 
-    def __init__(
-        self, folder: Path, tensorboard: bool, wandb: bool, config: Mapping[str, Any], name: str
-    ) -> None:
+    def __init__(self, folder: Path, tensorboard: bool, wandb: bool, config: Mapping[str, Any], name: str) -> None:
         with _writing(folder / METRICS_FILE):
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder

@@ -32,6 +32,9 @@ from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorke
 POLL_S = 10.0
 """Seconds between messages about a placement that is still pending."""
 
+CLOSE_S = 10.0
+"""Seconds that engines get to end their processes."""
+
 Log = Callable[[str], None]
 
 
@@ -45,12 +48,18 @@ class Actors:
     handles: tuple[Any, ...]
     names: tuple[str, ...]
     group: PlacementGroup
+    engine_processes: bool
+    """Whether engines keep processes outside Ray: killing the actors is not enough then."""
 
     def stop(self) -> None:
         """Ends all actors and gives their resources back."""
-        for handle in self.handles:
-            ray.kill(handle, no_restart=True)
-        remove_placement_group(self.group)
+        try:
+            if self.engine_processes:
+                self.rollout.close(CLOSE_S)
+        finally:
+            for handle in self.handles:
+                ray.kill(handle, no_restart=True)
+            remove_placement_group(self.group)
 
 
 @contextlib.contextmanager
@@ -278,4 +287,5 @@ def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: 
         handles=tuple(handles.values()),
         names=tuple(handles),
         group=starter.group,
+        engine_processes=backend == "object_store" and width > 1,
     )

@@ -43,5 +43,8 @@ def engine_env(cluster: ClusterConfig) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
     if cluster.device == "cpu":
-        env["TORCH_COMPILE_DISABLE"] = "1"  # saves 20 s of compilation that brings nothing to a CPU engine
+        env |= {
+            "TORCH_COMPILE_DISABLE": "1",  # saves 20 s of compilation that brings nothing to a CPU engine
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else vLLM asks for a NUMA node for each tensor-parallel worker
+        }
     return env

@@ -35,7 +35,10 @@ class EngineOptions:
 
 
 class RolloutWorker:
-    """One vLLM engine. Lives in an actor of its own; several GPUs by tensor parallelism."""
+    """One vLLM engine. Lives in an actor of its own; several GPUs by tensor parallelism.
+
+    A tensor-parallel engine on CPU keeps worker processes besides the actor's; it starts a good deal slower.
+    """
 
     def __init__(self, name: str, options: EngineOptions) -> None:
         from transformers import AutoConfig, AutoTokenizer
@@ -166,6 +169,10 @@ class RolloutWorker:
     def policy_version(self) -> int:
         return int(self._version)
 
+    def close(self) -> None:
+        """Ends the worker processes of a tensor-parallel CPU engine; their shared memory would outlive a kill."""
+        self._llm.llm_engine.engine_core.shutdown()
+
 
 def _engine_arguments(options: EngineOptions, max_model_len: int) -> dict[str, Any]:
     """Arguments of `vllm.LLM` for this engine."""
@@ -231,6 +238,10 @@ class RayRolloutPool:
             merged.put(ActorFailed(f"{name}: {explain(error)}"))
         else:
             merged.put(None)
+
+    def close(self, timeout_s: float) -> None:
+        """Gives the engines so long to end by themselves."""
+        ray.wait([engine.close.remote() for engine in self.engines], num_returns=len(self.engines), timeout=timeout_s)
 
     def busy_seconds(self) -> float:
         return float(sum(ray.get([engine.busy_seconds.remote() for engine in self.engines])))

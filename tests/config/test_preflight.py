@@ -54,6 +54,21 @@ def test_nothing_is_missing_where_all_is_there(here: Path) -> None:
     assert (here / "runs").is_dir()
 
 
+def test_a_ray_job_needs_an_absolute_folder_for_its_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    preflight(imdb(f"runs={here}/runs"))
+    with pytest.raises(UserError, match=r"^runs=runs: a Ray job would write into Ray's copy of the code; give an abs"):
+        preflight(imdb())
+
+
+def test_a_cpu_machine_without_the_library_that_vllm_links_to_is_told_its_package(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NUMA", "libnuma.so.404")
+    with pytest.raises(UserError, match=r"^libnuma.so.404 is missing, .* apt-get install libnuma1\)$"):
+        preflight(imdb())
+
+
 def test_the_demo_and_hub_names_need_nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert missing(load([])) == []

@@ -24,8 +24,9 @@ POOL = RolloutPoolConfig(max_model_len=192, cpu_kv_cache_gb=0.03)
 """The tiny models could take 256 positions; the engine is given fewer."""
 
 
-def engine_options(model: Path, sampling: Sampling) -> EngineOptions:
-    return EngineOptions(str(model), "float32", "cpu", "object_store", False, POOL, sampling)
+def engine_options(model: Path, sampling: Sampling, tensor_parallel: int = 1) -> EngineOptions:
+    pool = POOL.model_copy(update={"tensor_parallel": tensor_parallel})
+    return EngineOptions(str(model), "float32", "cpu", "object_store", False, pool, sampling)
 
 
 class ReusableEngine(RolloutWorker):

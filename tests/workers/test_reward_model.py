@@ -139,13 +139,13 @@ def test_without_append_eos_a_response_ends_as_the_policy_ended_it(
 def test_a_prompt_that_ends_with_the_eos_keeps_it(
     load_reward: Callable[..., RewardModel], reward_folders: dict[str, Path], tok: PreTrainedTokenizerFast
 ) -> None:
-    """GPT-2 starts every text with the token that also ends it."""
-    response = respond(tok, "", "<eos>")
-    assert response.prompt.token_ids == response.token_ids == (EOS,)
-    for name in ("llama", "gpt2_pad_is_eos"):
+    """As GPT-2's prompts do that are nothing but the token that also ends a text."""
+    for name, prompt in (("llama", "A film<eos>"), ("gpt2", "<eos>"), ("gpt2_pad_is_eos", "<eos>")):
+        response = respond(tok, "", prompt)
+        assert response.prompt.token_ids[-1:] == response.token_ids == (EOS,)
         [evaluation], _ = load_reward(name).evaluate([(response, PLAIN)])
-        expected = score_of(reward_bench.plain_logits(reward_folders[name], [EOS, EOS]))
-        assert evaluation.score == pytest.approx(expected, abs=1e-5)
+        logits = reward_bench.plain_logits(reward_folders[name], [*response.prompt.token_ids, EOS])
+        assert evaluation.score == pytest.approx(score_of(logits), abs=1e-5)
 
 
 def test_an_empty_response_is_scored_as_the_prompt_alone(

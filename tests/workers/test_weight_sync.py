@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import engine_bench as bench
+import learner_bench
 import pytest
 import ray
 import tiny_models
@@ -14,8 +15,10 @@ import torch
 from transformers import AutoTokenizer
 
 from scar_ray.config.schema import Sampling
+from scar_ray.trainer.experience import logprob_gaps, sequences_of
 from scar_ray.workers.errors import ActorFailed, get_all
 from scar_ray.workers.modeling import load_policy
+from scar_ray.workers.rollout import RayRolloutPool
 
 pytestmark = pytest.mark.stack
 
@@ -157,6 +160,52 @@ def test_every_engine_gets_ranks_of_its_own_in_an_nccl_group(trainer: Any) -> No
     assert ray.get(trainer.call.remote(bench.client_calls)) == [
         [("init_weight_transfer_engine", {"rank_offset": offset, "world_size": 7}), *update] for offset in (1, 3, 5)
     ]
+
+
+def test_a_tensor_parallel_engine_gets_the_weights_and_leaves_no_shared_memory(
+    models: dict[str, Path], changed: Callable[[str, int], Path], vllm_processes: list[Any], trainer: Any
+) -> None:
+    """Two worker processes that Ray knows nothing of."""
+    shared = Path("/dev/shm")
+    before = set(shared.glob("psm_*"))
+    engine, new = vllm_processes[1], changed("llama_tied", 4)
+    ray.get(engine.restart.remote(bench.engine_options(models["llama_tied"], SAMPLING, tensor_parallel=2)))
+    assert set(shared.glob("psm_*")) - before
+    hold_and_send(trainer, new, [engine], version=1)
+    responses = bench.generate([engine], bench.requests(PROMPTS))
+    assert {response.policy_version for response in responses} == {1}
+    assert reference_gap(new, responses) < 1e-4
+    RayRolloutPool([engine], ["rollout-1"]).close(timeout_s=60)
+    assert set(shared.glob("psm_*")) <= before
+
+
+@pytest.mark.parametrize(("ranks", "zero_stage"), [(1, 0), (2, 3)])
+def test_what_a_learner_learned_reaches_the_engine(
+    ranks: int,
+    zero_stage: int,
+    learners: Callable[..., Any],
+    models: dict[str, Path],
+    vllm_processes: list[Any],
+) -> None:
+    """The learner's own log-probabilities of the engine's tokens, before and after the sync."""
+    engine = vllm_processes[:1]
+    options = bench.engine_options(models["llama_tied"], learner_bench.SAMPLING)
+    ray.get(engine[0].restart.remote(options))
+    learner = learners(learner_bench.learner_options(models["llama_tied"], ranks=ranks, zero_stage=zero_stage))
+    learner.open_transfer("object_store", engine, 1, ("127.0.0.1", 0))
+    sequences = learner_bench.sequences()
+    batch = learner_bench.ppo_batch(sequences, learner.forward(sequences).logprobs_BT)
+    learner_bench.train(learner, batch)
+
+    def largest_gap() -> float:
+        responses = bench.generate(engine, bench.requests(PROMPTS[:4]))
+        forward = learner.forward(sequences_of(responses))
+        return logprob_gaps(responses, forward.logprobs_BT)["rollout-0"]
+
+    assert largest_gap() > 1e-2
+    learner.sync(1)
+    assert largest_gap() < 1e-4
+    assert ray.get(engine[0].policy_version.remote()) == 1
 
 
 def test_an_engine_that_cannot_take_its_weights_is_named(

@@ -1,0 +1,133 @@
+"""Reward actors for tests: real ones whose process can be made to end, and scripted ones without a model."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+
+from scar_ray.config.schema import ClusterConfig
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
+from scar_ray.workers.environment import actor_env
+from scar_ray.workers.errors import SampleFailed
+
+if TYPE_CHECKING:
+    from scar_ray.workers.reward import RewardOptions
+
+
+class Fragile:
+    """A real reward worker that dies once, in the middle of a task, when the text of a prompt is `die <file>`."""
+
+    def __init__(self, name: str, options: RewardOptions) -> None:
+        from scar_ray.workers.reward import RewardWorker
+
+        self._worker = RewardWorker(name, options)
+
+    def ready(self) -> str:
+        return self._worker.ready()
+
+    def evaluate(self, jobs: list[Any]) -> Any:
+        for what, file in scripts(jobs):
+            if what == "die" and not file.exists():
+                file.touch()
+                os._exit(1)
+        return self._worker.evaluate(jobs)
+
+
+class Scripted:
+    """Scores a response with its row plus what its prompt's text says after the last space.
+
+    The text's first word is what happens: `die` ends the process, `fail` refuses the sample, `break` raises,
+    `wait <file>` makes the first actor that is asked write its name to `<file>.who` and wait for the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen: list[int] = []
+
+    def ready(self) -> str:
+        return self._name
+
+    def seen(self) -> list[int]:
+        """The rows it was asked about, in order."""
+        return self._seen
+
+    def evaluate(self, jobs: list[Any]) -> Any:
+        self._seen += [response.row for response, _ in jobs]
+        for what, file in scripts(jobs):
+            if what == "die":
+                os._exit(1)
+            if what == "fail":
+                raise SampleFailed(f"sample {file}: no score")
+            if what == "break":
+                raise RuntimeError("out of order")
+            if what == "wait" and not file.with_suffix(".who").exists():
+                write_at_once(file.with_suffix(".who"), self._name)
+                wait_for(file)
+        evaluations = [Evaluation(response.row + bonus(response)) for response, _ in jobs]
+        return evaluations, SimpleNamespace(asked=len(jobs), unique=1, tokens=10, padded_tokens=20), 0.5
+
+
+def scripts(jobs: list[Any]) -> list[tuple[str, Path]]:
+    """The first and the second word of every prompt's text."""
+    words = [[*response.prompt.text.split(), "", ""] for response, _ in jobs]
+    return [(what, Path(file)) for what, file, *_ in words]
+
+
+def bonus(response: Response) -> float:
+    last = response.prompt.text.rpartition(" ")[2]
+    return float(last) if last.replace(".", "").isdigit() else 0.0
+
+
+def write_at_once(file: Path, text: str) -> None:
+    """The file is there when all of the text is."""
+    file.with_suffix(".part").write_text(text)
+    file.with_suffix(".part").rename(file)
+
+
+def wait_for(file: Path) -> None:
+    """Waits until somebody has made the file; for a minute at most."""
+    for _ in range(1200):
+        if file.exists():
+            return
+        time.sleep(0.05)
+    raise TimeoutError(file)
+
+
+def told(response: Response, text: str) -> Response:
+    """The same response to the same prompt tokens, with a script for a text."""
+    return replace(response, prompt=replace(response.prompt, text=text))
+
+
+def blank(row: int, text: str = "") -> tuple[Response, CreditPlan]:
+    """A job for a scripted actor."""
+    response = Response(
+        row, Prompt(row, (5,), text), 0, (0,), "", ((0, 0),), True, np.zeros(1, np.float32), 0, "engine"
+    )
+    return response, CreditPlan()
+
+
+def come_back(actors: list[Any]) -> list[str]:
+    """The names of the actors, once all that are being started again are there."""
+    names = []
+    for actor in actors:
+        while True:
+            try:
+                names.append(ray.get(actor.ready.remote()))
+                break
+            except ray.exceptions.ActorUnavailableError:
+                time.sleep(0.1)
+    return names
+
+
+def start(actor_class: type, names: list[str], *arguments: Any, restarts: int = 0) -> list[Any]:
+    """Actors with the environment of the product."""
+    environment = actor_env(ClusterConfig()) | {"PYTHONPATH": str(Path(__file__).parent)}
+    actor = ray.remote(actor_class).options(num_cpus=0.1, max_restarts=restarts, runtime_env={"env_vars": environment})
+    return [actor.remote(name, *arguments) for name in names]

@@ -1,0 +1,303 @@
+"""The reward pool on real Ray actors: the same numbers whoever computes them, and actors that are lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import reward_bench
+from reward_actors import Fragile, Scripted, blank, come_back, start, told, wait_for
+from transformers import PreTrainedTokenizerFast
+
+from scar_ray.config.schema import RewardModelConfig
+from scar_ray.records import CreditPlan, Evaluation, Response
+from scar_ray.workers.errors import ActorFailed, SampleFailed
+from scar_ray.workers.reward import RayRewardPool, RewardOptions
+from scar_ray.workers.reward_model import RewardModel, Workload
+
+pytestmark = pytest.mark.stack
+
+NAMES = ["reward-0", "reward-1"]
+Jobs = list[tuple[Response, CreditPlan]]
+
+
+@pytest.fixture(scope="module")
+def real(ray_cluster: None, models: dict[str, Path]) -> Iterator[list[Any]]:
+    """Two actors with a reward model that reads at most 64 tokens."""
+    options = RewardOptions(
+        model=RewardModelConfig(path=str(models["llama_reward"]), max_length=64),
+        policy_tokenizer=str(models["llama"]),
+        device="cpu",
+        batch_tokens=300,
+        attention=True,
+        trust_remote_code=False,
+        threads=1,
+    )
+    actors = start(Fragile, NAMES, options, restarts=-1)
+    assert come_back(actors) == NAMES
+    yield actors
+    for actor in actors:
+        ray.kill(actor)
+
+
+@pytest.fixture
+def scripted(ray_cluster: None) -> Iterator[Callable[..., tuple[RayRewardPool, list[Any]]]]:
+    """Makes pools of scripted actors and ends them."""
+    pools: list[tuple[RayRewardPool, list[Any]]] = []
+
+    def new(actors: int = 2, per_task: int = 1, restarts: int = 0) -> tuple[RayRewardPool, list[Any]]:
+        handles = start(Scripted, NAMES[:actors], restarts=restarts)
+        ray.get([handle.ready.remote() for handle in handles])
+        pools.append((RayRewardPool(handles, NAMES[:actors], per_task), handles))
+        return pools[-1]
+
+    yield new
+    for pool, handles in pools:
+        pool.close()
+        for handle in handles:
+            ray.kill(handle)
+
+
+@pytest.fixture(scope="module")
+def jobs(tok: PreTrainedTokenizerFast) -> Jobs:
+    """Nine responses: scores, coalitions and attention."""
+    responses = reward_bench.replies(tok)
+    plans = [(reward_bench.every_prefix(r), CreditPlan(), CreditPlan(attention=True)) for r in responses]
+    return [(response, plans[i][i % 3]) for i, response in enumerate(responses)]
+
+
+def evaluate(pool: RayRewardPool, jobs: Jobs) -> list[Evaluation]:
+    """One step; evaluations in row order."""
+    pool.begin(len(jobs))
+    for response, plan in jobs:
+        pool.submit(response, plan)
+    results = pool.results()
+    return [results[row] for row in range(len(jobs))]
+
+
+def by_tasks(model: RewardModel, jobs: Jobs, per_task: int) -> tuple[list[Evaluation], Workload]:
+    """What one model in this process answers to the same tasks."""
+    evaluations: list[Evaluation] = []
+    total = Workload()
+    for begin in range(0, len(jobs), per_task):
+        answers, work = model.evaluate(jobs[begin : begin + per_task])
+        evaluations += answers
+        total.asked, total.unique = total.asked + work.asked, total.unique + work.unique
+        total.tokens, total.padded_tokens = total.tokens + work.tokens, total.padded_tokens + work.padded_tokens
+    return evaluations, total
+
+
+def assert_equal(some: list[Evaluation], others: list[Evaluation]) -> None:
+    """Bit for bit."""
+    for one, other in zip(some, others, strict=True):
+        assert one.score == other.score
+        for left, right in ((one.values_C, other.values_C), (one.attention_T, other.attention_T)):
+            assert (left is None) == (right is None)
+            assert left is None or np.array_equal(left, right)
+
+
+@pytest.mark.parametrize("per_task", [1, 2, 4, 9, 100])
+def test_the_numbers_depend_neither_on_the_number_of_actors_nor_on_the_order_of_arrival(
+    per_task: int, real: list[Any], jobs: Jobs, load_reward: Callable[..., RewardModel]
+) -> None:
+    """Also where the last task is not full: nine responses in tasks of two and of four."""
+    expected, work = by_tasks(load_reward("llama", batch_tokens=300, attention=True), jobs, per_task)
+    for actors, order in ((1, 0), (2, 1), (2, 2)):
+        arrival = random.Random(order).sample(jobs, len(jobs)) if order else jobs
+        pool = RayRewardPool(real[:actors], NAMES[:actors], per_task)
+        assert_equal(evaluate(pool, arrival), expected)
+        assert pool.work == work
+        assert pool.busy_seconds() > 0
+        pool.close()
+
+
+def test_a_pool_scores_step_after_step(real: list[Any], jobs: Jobs) -> None:
+    pool = RayRewardPool(real, NAMES, 2)
+    first = evaluate(pool, jobs)
+    work, busy = pool.work, pool.busy_seconds()
+    assert_equal(evaluate(pool, jobs[:4]), first[:4])
+    assert pool.work.asked == sum(1 + (plan.game.n_coalitions if plan.game else 0) for _, plan in jobs[:4])
+    assert_equal(evaluate(pool, jobs), first)
+    assert pool.work == work
+    assert pool.busy_seconds() > busy
+    assert evaluate(pool, []) == []
+    pool.close()
+
+
+def test_a_sample_that_cannot_be_scored_is_one_line_and_the_next_step_is_as_good_as_ever(
+    real: list[Any], jobs: Jobs, tok: PreTrainedTokenizerFast
+) -> None:
+    pool = RayRewardPool(real, NAMES, 1)
+    expected = evaluate(pool, jobs)
+    too_long = reward_bench.respond(tok, " good film" * 20, row=4)
+    message = (
+        r"^prompt 4, sample 0 \('good film .*'\): prompt and response take \d+ .*, the reward model reads 64; [^\n]*$"
+    )
+    for _ in range(2):
+        with pytest.raises(SampleFailed, match=message):
+            evaluate(pool, [*jobs[:4], (too_long, CreditPlan()), *jobs[5:]])
+    assert_equal(evaluate(pool, jobs), expected)
+    pool.close()
+
+
+def test_the_work_of_an_actor_that_dies_is_done_again_and_the_actor_comes_back(
+    real: list[Any], jobs: Jobs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = RayRewardPool(real, NAMES, 2)
+    expected, once = evaluate(pool, jobs), pool.work
+    dying = [
+        (told(response, f"die {tmp_path / 'died'}") if i == 3 else response, p) for i, (response, p) in enumerate(jobs)
+    ]
+    assert_equal(evaluate(pool, dying), expected)
+    assert pool.work == once  # what was lost is not counted
+    assert (tmp_path / "died").exists()
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line.startswith("reward-")
+    assert "is lost (died: " in line
+    assert line.endswith("; its responses are scored again")
+    assert come_back(real) == NAMES
+    assert_equal(evaluate(pool, jobs), expected)
+    pool.close()
+
+
+Pools = Callable[..., tuple[RayRewardPool, list[Any]]]
+
+
+def scores(evaluations: list[Evaluation]) -> list[float]:
+    return [evaluation.score for evaluation in evaluations]
+
+
+def test_a_task_starts_when_its_rows_are_there_and_holds_neighbours(scripted: Pools) -> None:
+    pool, [actor] = scripted(actors=1, per_task=2)
+    pool.begin(5)
+    for row in (0, 2, 4, 3, 1):  # the tasks are complete in the order (4), (2, 3), (0, 1)
+        pool.submit(*blank(row))
+    assert pool.results() == {row: Evaluation(float(row)) for row in range(5)}
+    assert ray.get(actor.seen.remote()) == [4, 2, 3, 0, 1]
+    assert pool.work == Workload(asked=5, unique=3, tokens=30, padded_tokens=60)
+    assert pool.busy_seconds() == 1.5
+
+
+def test_an_actor_killed_in_the_middle_of_a_task_comes_back_and_its_task_is_done(
+    scripted: Pools, tmp_path: Path
+) -> None:
+    pool, actors = scripted(restarts=1)
+    pool.begin(4)
+    for row in range(4):
+        pool.submit(*blank(row, f"wait {tmp_path / 'go'} 10" if row == 1 else ""))
+    wait_for(tmp_path / "go.who")
+    ray.kill(actors[NAMES.index((tmp_path / "go.who").read_text())], no_restart=False)
+    assert {row: one.score for row, one in pool.results().items()} == {0: 0, 1: 11, 2: 2, 3: 3}
+    assert come_back(actors) == NAMES
+    assert scores(evaluate(pool, [blank(row) for row in range(6)])) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_others_go_on_when_an_actor_is_lost_for_good(scripted: Pools, tmp_path: Path) -> None:
+    pool, actors = scripted()
+    pool.begin(4)
+    for row in range(4):
+        pool.submit(*blank(row, f"wait {tmp_path / 'go'}" if row == 0 else ""))
+    wait_for(tmp_path / "go.who")
+    ray.kill(actors[NAMES.index((tmp_path / "go.who").read_text())])
+    assert pool.results().keys() == {0, 1, 2, 3}
+    assert scores(evaluate(pool, [blank(row) for row in range(3)])) == [0, 1, 2]
+
+
+def test_a_pool_without_actors_left_says_so_at_once_and_ever_after(scripted: Pools) -> None:
+    pool, _ = scripted()
+    message = (
+        r"^reward-[01], the last reward actor, is lost for good: died: .*; "
+        r"it was scoring prompt 1, sample 0 \(''\)$"
+    )
+    with pytest.raises(ActorFailed, match=message) as first:
+        evaluate(pool, [blank(row, "die" if row == 1 else "") for row in range(4)])
+    with pytest.raises(ActorFailed) as second:
+        pool.begin(4)
+    assert str(first.value) == str(second.value)
+
+
+def test_responses_that_end_every_actor_are_given_up_and_named(scripted: Pools) -> None:
+    """The actors come back, and the pool scores other responses."""
+    pool, actors = scripted(per_task=2, restarts=-1)
+    message = r"^reward-[01]: died: .*; 3 actors were lost over prompt 2, sample 0 \(''\) and 1 more$"
+    with pytest.raises(ActorFailed, match=message):
+        evaluate(pool, [blank(row, "die" if row == 3 else "") for row in range(6)])
+    assert scores(evaluate(pool, [blank(row, "5") for row in range(6)])) == [5, 6, 7, 8, 9, 10]
+    assert come_back(actors) == NAMES
+
+
+def test_an_exception_in_an_actor_is_one_line_that_names_it(scripted: Pools) -> None:
+    pool, _ = scripted(actors=1)
+    with pytest.raises(ActorFailed, match=r"^reward-0: RuntimeError: out of order$"):
+        evaluate(pool, [blank(0), blank(1, "break")])
+    assert scores(evaluate(pool, [blank(0)])) == [0]
+
+
+def test_what_a_failed_step_still_brings_is_not_taken_for_the_next_steps(scripted: Pools, tmp_path: Path) -> None:
+    """Row 0 of the failed step is still being scored when row 0 of the next one is asked for."""
+    pool, _ = scripted()
+    pool.begin(2)
+    pool.submit(*blank(0, f"wait {tmp_path / 'go'} 100"))
+    wait_for(tmp_path / "go.who")
+    pool.submit(*blank(1, "fail 1"))
+    with pytest.raises(SampleFailed, match=r"^sample 1: no score$"):
+        pool.results()
+    pool.begin(2)
+    pool.submit(*blank(0, f"wait {tmp_path / 'again'} 7"))
+    wait_for(tmp_path / "again.who")
+    (tmp_path / "go").touch()
+    pool.submit(*blank(1, "7"))
+    (tmp_path / "again").touch()
+    assert {row: one.score for row, one in pool.results().items()} == {0: 7, 1: 8}
+    assert pool.work.asked == 2
+
+
+def test_a_failed_steps_waiting_tasks_are_dropped(scripted: Pools, tmp_path: Path) -> None:
+    pool, [actor] = scripted(actors=1)
+    pool.begin(4)
+    for row, text in enumerate((f"wait {tmp_path / 'go'}", "fail it", "", "")):
+        pool.submit(*blank(row, text))
+    wait_for(tmp_path / "go.who")
+    pool.begin(6)  # the step before is given up without a look at its results
+    for row in (5, 4, 3, 2, 1, 0):
+        pool.submit(*blank(row, "1"))
+    (tmp_path / "go").touch()
+    assert {row: one.score for row, one in pool.results().items()} == {row: row + 1 for row in range(6)}
+    assert ray.get(actor.seen.remote()) == [0, 5, 4, 3, 2, 1, 0]
+
+
+def test_results_of_a_step_that_is_not_complete_would_never_come(scripted: Pools) -> None:
+    pool, _ = scripted(actors=1)
+    pool.begin(2)
+    pool.submit(*blank(0))
+    with pytest.raises(AssertionError):
+        pool.results()
+    with pytest.raises(AssertionError):
+        pool.submit(*blank(0))
+    with pytest.raises(AssertionError):
+        pool.submit(*blank(2))
+
+
+def test_a_closed_pool_leaves_no_threads_and_says_nothing_of_actors_that_end(
+    scripted: Pools, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = threading.active_count()
+    pool, actors = scripted()
+    started = [thread for thread in threading.enumerate() if "_serve" in thread.name]
+    pool.begin(1)
+    pool.submit(*blank(0, f"wait {tmp_path / 'never'}"))
+    wait_for(tmp_path / "never.who")
+    pool.close()
+    for actor in actors:
+        ray.kill(actor)
+    for thread in started:
+        thread.join(10)
+    assert threading.active_count() <= before
+    assert not caplog.records
