@@ -53,6 +53,7 @@ class Actors:
 
     def stop(self) -> None:
         """Ends all actors and gives their resources back."""
+        self.reward.close()
         try:
             if self.engine_processes:
                 self.rollout.close(CLOSE_S)
