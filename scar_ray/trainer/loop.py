@@ -139,7 +139,9 @@ class Trainer:
         limit -= float(np.log(self._config.task.sampling.top_p))
         for engine, gap in gaps.items():
             if not gap <= limit:
-                cause = "the engine's weights are wrong" if np.isfinite(gap) else "one of them has weights like it"
+                cause = (
+                    "the engine's weights are wrong" if np.isfinite(gap) else "the policy or the engine has diverged"
+                )
                 raise StaleEngine(
                     f"{engine} and the learner disagree by {gap:.3g} nats on a token's log-probability "
                     f"(cluster.rollout.max_logprob_gap={limit:g}): {cause}"
