@@ -38,6 +38,9 @@ def train(config: Config, resume: Path | None = None) -> Path:
 
     UserError for what the user can put right; ActorFailed, SampleFailed, StaleEngine for what went wrong in a run.
     """
+    from scar_ray.workers.environment import show_token
+
+    show_token()
     from scar_ray.workers import cluster
 
     config = with_models(config)

@@ -77,8 +77,8 @@ def session(cluster: ClusterConfig) -> Iterator[None]:
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"cluster.address={address}: no Ray cluster answers there ({reason}); start one with `ray start --head`, "
-            "or leave the address out for a local one"
+            f"cluster.address={address}: no Ray cluster answers there ({reason}); start one with `ray start --head` "
+            "(its token belongs into RAY_AUTH_TOKEN or ~/.ray/auth_token), or leave the address out for a local one"
         ) from error
     try:
         yield

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from scar_ray.config.schema import ClusterConfig
 
 FORWARDED = ("HF_HUB_OFFLINE", "HF_HOME", "HF_TOKEN", "XDG_CACHE_HOME", "NCCL_DEBUG", "NCCL_SOCKET_IFNAME")
 """Variables of the driver that every actor gets; secrets travel only this way, never through files."""
+
+
+def show_token() -> None:
+    """Makes Ray show the cluster's token where this user has one. To be called before Ray is imported, which reads it.
+
+    Ray does so by itself for clusters that it starts, not for those that it joins.
+    """
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given or (Path.home() / ".ray/auth_token").is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def actor_env(cluster: ClusterConfig, threads: int | None = None) -> dict[str, str]:

@@ -105,6 +105,15 @@ def test_a_job_that_asks_for_too_much_waits_saying_what_is_missing_then_fails(no
     assert record(runs)["status"] == "failed"
 
 
+def test_a_run_joins_a_cluster_by_its_address_and_token(nodes: Nodes, tmp_path: Path) -> None:
+    more = (f"cluster.address=127.0.0.1:{nodes.gcs}", "cluster.cpus_per_actor=4", "cluster.startup_timeout_s=1")
+    command = ("scar-ray", "train", "task=demo", *more, f"runs={tmp_path}")
+    done = subprocess.run(command, env=nodes.environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("scar-ray: error: the cluster cannot hold the actors: asked are 12 CPUs"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_waiting_job_starts_on_two_nodes_and_a_stop_leaves_a_checkpoint(nodes: Nodes, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     more = ("cluster.cpus_per_actor=1", "trainer.steps=100000", f"runs={runs}")
