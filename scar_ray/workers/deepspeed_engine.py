@@ -37,7 +37,14 @@ def open_group(rank: int, world_size: int, address: tuple[str, int], device: str
     # DeepSpeed's own subgroups fall back to torch's 30 minutes, whatever timeout the world group got.
     backend = sys.modules["deepspeed.comm.torch"].TorchBackend
     backend.new_group = lambda _, ranks: torch.distributed.new_group(ranks, timeout=timeout)
-    deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", timeout=timeout, verbose=False)
+    try:
+        deepspeed.init_distributed(dist_backend="nccl" if device == "cuda" else "gloo", timeout=timeout, verbose=False)
+    except torch.distributed.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise OSError(
+            f"port {address[1]} is in use: another program took it while the learner was starting; start the run again"
+        ) from error
 
 
 def engine_config(
