@@ -19,7 +19,7 @@ export UV_COMPILE_BYTECODE := 1
 .PHONY: demo test lint install clean
 
 demo: install
-	$(BIN)/scar-ray train task=demo
+	$(BIN)/scar-ray train task=demo trainer.steps=120
 
 test: install
 	$(BIN)/pytest
