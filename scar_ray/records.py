@@ -6,7 +6,7 @@ n players (units of a response), C coalitions. Token indices count response toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,9 @@ class Units:
     """n exclusive end positions in tokens, increasing; the last one is the number of content tokens."""
     tree: Tree
     """Hierarchy above the players for Owen values; `()` when there are no players."""
+    granularity: str = field(default="", compare=False)
+    """What the players were cut as, before any merging: "token", "word", "span", "sentence" or "paragraph"; empty
+    where the text was not parsed for them."""
 
     def __len__(self) -> int:
         return len(self.ends)

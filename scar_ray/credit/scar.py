@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 
 from scar_ray.credit.base import Base, CreditMethod, assign_credits
-from scar_ray.games import Estimator, choose, paired_tree_coalitions
-from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards, Units
-from scar_ray.text.units import Unit, merge, segment
+from scar_ray.games import Estimator, choose
+from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
+from scar_ray.text.units import Unit, affordable, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +34,14 @@ class ScarCredit(CreditMethod):
         Where even the paired tree would exceed the budget, neighbouring units are merged until it fits.
         ValueError when estimator is "shapley" or "owen" and needs more coalitions than the budget.
         """
-        units = segment(response, self.unit, self.max_units)
+        units = segment(response, self.unit, self.max_units, budget=self.budget)
         if len(units) == 0:
             return CreditPlan(units)
         if self.estimator in ("auto", "paired_tree"):
-            units = _affordable(units, self.budget)
+            units = affordable(units, self.budget)
         return CreditPlan(units, choose(units.tree, self.estimator, self.budget))
 
     def assign(
         self, response: Response, plan: CreditPlan, evaluation: Evaluation, score: SequenceScore
     ) -> TokenRewards:
         return assign_credits(response, plan, evaluation, score, self.alpha, self.base)
-
-
-def _affordable(units: Units, budget: int) -> Units:
-    """`units`, merged no further than needed for its paired tree to fit the budget (at least 2)."""
-    if paired_tree_coalitions(units.tree) <= budget:
-        return units
-    # Merging only ever lowers the cost, so the largest affordable number of units can be bisected.
-    n = bisect_right(range(1, len(units) + 1), budget, key=lambda n: paired_tree_coalitions(merge(units, n).tree))
-    return merge(units, n)

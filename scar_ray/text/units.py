@@ -1,4 +1,4 @@
-"""The players of a response: its tokens, phrases or sentences, and the hierarchy above them.
+"""The players of a response: tokens, words, phrases, sentences or paragraphs, and the hierarchy above them.
 
 Units partition the content tokens into contiguous runs. White space goes with the word that follows. A token
 that overlaps two words goes to the larger overlap. Tokens without characters of their own (special tokens,
@@ -11,83 +11,150 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, groupby
-from typing import Literal
+from typing import Literal, get_args
 
+from scar_ray.games import paired_tree_coalitions
 from scar_ray.games.tree import Tree, halved
 from scar_ray.records import Response, Units
-from scar_ray.text.constituents import constituents
 from scar_ray.text.offsets import Span
+from scar_ray.text.parse import Bracketer, Parse, parse
 
-Unit = Literal["token", "span", "sentence"]
+Granularity = Literal["token", "word", "span", "sentence", "paragraph"]
+"""From fine to coarse."""
+Unit = Literal["token", "word", "span", "sentence", "paragraph", "auto"]
 
 MAX_CHILDREN = 3
 """Wider nodes become balanced binary ones: exact Owen values of k siblings take 2^k coalitions."""
+MAX_PHRASE_WORDS = 4
+"""Words of the largest constituent that is one span unit."""
 
 Path = tuple[int, ...]
-"""Numbers of the constituents that a token is in, the largest first; the last number is the unit's."""
+"""Child numbers on the way from the root of the hierarchy to a unit."""
+Place = tuple[int, int]
+"""Word and token: those of a token, or of the one that it joins."""
 
 
-def segment(response: Response, unit: Unit, max_units: int) -> Units:
+def segment(
+    response: Response, unit: Unit, max_units: int, *, bracketer: Bracketer | None = None, budget: int = 256
+) -> Units:
     """The units of `response`, at most `max_units` (at least 1) of them, and the hierarchy above them.
 
-    "token": tokens, below their words, phrases, clauses and sentences; "span": phrases, below clauses and
-    sentences; "sentence": sentences. Too many units are merged with their neighbours as `merge` does. A
-    response without content tokens has no units: `Units((), ())`.
+    The constituency tree of the text, with the tokens below its words, is cut. What is below the cut are the
+    units, the tree above it is their hierarchy. `unit` is where it is cut: at "token", "word", "sentence",
+    "paragraph", or "span", the largest constituents of at most MAX_PHRASE_WORDS words; closing marks then join
+    the unit before, opening marks and function words that stand alone the unit after. Too many units are merged
+    as `merge` does. `bracketer` parses the sentences, the heuristic where it is None.
+
+    "auto" takes the finest of these five that has at most `max_units` units and a paired tree, the cheapest
+    estimator that gives every unit a value of its own, of at most `budget` coalitions (at least 2). Where not even
+    paragraphs do, they are merged until they do. So short responses get tokens, longer ones words, phrases and so
+    on, at a cost that the budget bounds. `budget` is for "auto" only; `Units.granularity` says what was taken.
+
+    A response without content tokens has no units, `Units((), ())`, one without characters has a single one.
 
     Example: six content tokens of "It was great. I left" as sentences are `Units((4, 6), (0, 1))`.
     """
-    n_content = response.n_content
-    if n_content == 0:
+    if response.n_content == 0:
         return Units((), ())
-    paths = _token_paths(response.text, response.token_spans[:n_content], unit)
-    ends = [i for i in range(1, n_content) if paths[i] != paths[i - 1]] + [n_content]
-    return merge(Units(tuple(ends), _hierarchy([paths[end - 1] for end in ends])), max_units)
+    if not response.text:
+        return Units((response.n_content,), 0)
+    parsed = parse(response.text, bracketer)
+    places = _places(response.text, response.token_spans[: response.n_content], parsed.word_ends)
+    if unit != "auto":
+        return merge(_units(places, parsed, unit), max_units)
+    for granularity in get_args(Granularity):
+        units = _units(places, parsed, granularity)
+        if len(units) <= max_units and paired_tree_coalitions(units.tree) <= budget:
+            return units
+    return affordable(merge(units, max_units), budget)
 
 
-def _token_paths(text: str, spans: Sequence[Span], unit: Unit) -> list[Path]:
-    words = constituents(text)
-    ends = [word.end for word in words]
-    paths: list[Path | None] = []
-    for i, (start, end) in enumerate(spans):
-        if start == end:
-            paths.append(None)
-            continue
-        number = _word_of(text, (start, end), ends)
-        word = words[number]
-        if unit == "sentence":
-            paths.append((word.sentence,))
-        elif unit == "span":
-            paths.append((word.sentence, word.clause, word.phrase))
+def _units(places: Sequence[Place], parsed: Parse, granularity: Granularity) -> Units:
+    """All units of that granularity."""
+    of_words = _cut(parsed, granularity)
+    if granularity == "span":
+        of_words = _marks_joined(of_words, parsed)
+    paths = [(*of_words[word], token) if granularity == "token" else of_words[word] for word, token in places]
+    ends = [i for i in range(1, len(paths)) if paths[i] != paths[i - 1]] + [len(paths)]
+    return Units(tuple(ends), _hierarchy([paths[end - 1] for end in ends]), granularity)
+
+
+def _cut(parsed: Parse, granularity: Granularity) -> list[Path]:
+    """The path of the unit of each word: that of the highest node that is no larger than a unit."""
+    paths: list[Path] = []
+    sections = parsed.paragraphs if granularity == "paragraph" else parsed.sentences
+
+    def is_unit(start: int, stop: int) -> bool:
+        if granularity in ("token", "word") or bisect_right(sections, start) != bisect_right(sections, stop - 1):
+            return stop - start == 1
+        if granularity == "span":
+            return sum(kind in ("word", "function") for kind in parsed.kinds[start:stop]) <= MAX_PHRASE_WORDS
+        return True
+
+    def descend(tree: Tree, path: Path) -> None:
+        last = tree
+        while isinstance(last, tuple):
+            last = last[-1]
+        start, stop = len(paths), last + 1
+        if is_unit(start, stop):
+            paths.extend([path] * (stop - start))
+            return
+        assert isinstance(tree, tuple), tree
+        for number, child in enumerate(tree):
+            descend(child, (*path, number))
+
+    descend(parsed.tree, ())
+    return paths
+
+
+def _marks_joined(paths: Sequence[Path], parsed: Parse) -> list[Path]:
+    """The paths of the words, those of marks and lone function words replaced by that of the unit they join."""
+    units: list[tuple[Path, list[int]]] = []
+
+    def opens(unit: Sequence[int], following: int) -> bool:
+        """The unit is marks only, or a function word after none or some, in the same sentence."""
+        kinds = [parsed.kinds[word] for word in unit if parsed.kinds[word] != "opens"]
+        same = bisect_right(parsed.sentences, unit[0]) == bisect_right(parsed.sentences, following)
+        return all(kind == "closes" for kind in kinds) or (same and kinds == ["function"])
+
+    for path, run in groupby(range(len(paths)), key=lambda word: paths[word]):
+        words = list(run)
+        if units and all(parsed.kinds[word] == "closes" for word in words):
+            units[-1][1].extend(words)
+        elif units and opens(units[-1][1], words[0]):
+            units[-1] = path, units[-1][1] + words
         else:
-            paths.append((word.sentence, word.clause, word.phrase, number, i))
-    return _filled(paths)
+            units.append((path, words))
+    return [path for path, words in units for _ in words]
 
 
-def _word_of(text: str, span: Span, word_ends: Sequence[int]) -> int:
-    """The word that shares most with `span`: most visible characters, then most of all, then the first."""
-    start, end = span
-    best, best_overlap = 0, (-1, -1)
-    for number in range(bisect_right(word_ends, start), len(word_ends)):
+def _places(text: str, spans: Sequence[Span], word_ends: Sequence[int]) -> list[Place]:
+    """The place of every token: a token without characters has that of the token that follows, else of the last."""
+    places: list[Place | None] = []
+    for token, (start, end) in enumerate(spans):
+        places.append((_word_of(text, start, end, word_ends), token) if start < end else None)
+    following: Place = next((place for place in reversed(places) if place is not None), (0, 0))
+    filled: list[Place] = []
+    for place in reversed(places):
+        following = following if place is None else place
+        filled.append(following)
+    return filled[::-1]
+
+
+def _word_of(text: str, start: int, end: int, word_ends: Sequence[int]) -> int:
+    """The word that shares most with start..end: most visible characters, then most of all, then the first."""
+    number = best = bisect_right(word_ends, start)
+    best_overlap = (-1, -1)
+    while start < end and word_ends[best] < end:
         shared = text[start : min(end, word_ends[number])]
         overlap = (sum(not char.isspace() for char in shared), len(shared))
         if overlap > best_overlap:
             best, best_overlap = number, overlap
         start += len(shared)
-        if start == end:
-            break
+        number += 1
     return best
-
-
-def _filled(paths: Sequence[Path | None]) -> list[Path]:
-    """The paths with every gap filled from the token that follows, or from the last one that has a path."""
-    following: Path = next((path for path in reversed(paths) if path is not None), (0,))
-    filled: list[Path] = []
-    for path in reversed(paths):
-        following = following if path is None else path
-        filled.append(following)
-    return filled[::-1]
 
 
 def _hierarchy(paths: Sequence[Path]) -> Tree:
@@ -147,7 +214,16 @@ def merge(units: Units, max_units: int) -> Units:
             parent.inner_children -= 1
             if parent.inner_children == 0:
                 heapq.heappush(bottom, (parent.end - parent.start, parent.start, parent))
-    return _collected(root)
+    return replace(_collected(root), granularity=units.granularity)
+
+
+def affordable(units: Units, budget: int) -> Units:
+    """`units`, merged no further than needed for its paired tree to take at most `budget` (at least 2) coalitions."""
+    if paired_tree_coalitions(units.tree) <= budget:
+        return units
+    # Merging only ever lowers the cost, so the largest affordable number of units can be bisected.
+    n = bisect_right(range(1, len(units) + 1), budget, key=lambda n: paired_tree_coalitions(merge(units, n).tree))
+    return merge(units, n)
 
 
 def _collected(root: _Node) -> Units:

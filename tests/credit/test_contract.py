@@ -32,7 +32,7 @@ FINITE = st.floats(-1e3, 1e3, allow_nan=False)
 def methods(draw, name):
     return build(
         name,
-        unit=draw(st.sampled_from(["token", "span", "sentence"])),
+        unit=draw(st.sampled_from(["token", "word", "span", "sentence", "paragraph", "auto"])),
         estimator=draw(st.sampled_from(["auto", "paired_tree"])),
         alpha=draw(st.sampled_from([0.0, 0.3, 0.8, 1.0])),
         budget=draw(st.sampled_from([4, 7, 64])),

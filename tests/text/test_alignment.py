@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scar_ray.text.alignment import overlap_shares
+from scar_ray.text.alignment import dropped_characters, overlap_shares, token_units
 
 
 def moved(weights, source, target):
@@ -84,3 +84,63 @@ def test_the_sum_is_kept_and_nobody_gets_a_weight_from_characters_that_are_not_t
         if start < end:
             touched = [target[t] for t in np.flatnonzero(alone)]
             assert all(a < end and b > start for a, b in touched)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "units", "expected"),
+    [
+        ([(0, 3), (3, 6), (0, 0)], [(1, 4), (4, 6)], (0, 1, -1)),
+        ([(0, 4), (4, 8)], [(0, 3), (3, 8)], (0, 1)),
+        ([(0, 4)], [(0, 2), (2, 4)], (0,)),
+        ([(0, 5)], [(0, 2), (2, 5)], (1,)),
+        ([(0, 2), (2, 9), (9, 12)], [(2, 5), (5, 9)], (-1, 1, -1)),
+        ([(4, 5), (4, 5), (6, 8)], [(4, 5), (5, 8)], (0, 0, 1)),
+        ([(0, 0), (0, 3), (3, 3)], [(0, 1), (1, 1), (1, 3)], (-1, 2, -1)),
+        ([(0, 3)], [], (-1,)),
+        ([], [(0, 3)], ()),
+    ],
+)
+def test_the_unit_of_each_reward_model_token(tokens, units, expected):
+    assert token_units(tokens, units) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "units", "message"),
+    [
+        ([(3, 5), (0, 3)], [(0, 5)], r"token 1 is at \(0, 3\) after \(3, 5\); tokens must be in order"),
+        ([(0, 5), (1, 3)], [(0, 5)], r"token 1 is at \(1, 3\) after \(0, 5\)"),
+        ([(-1, 3)], [(0, 5)], r"token 0 is at \(-1, 3\)"),
+        ([(3, 1)], [(0, 5)], r"token 0 is at \(3, 1\)"),
+        ([(0, 3)], [(0, 2), (3, 5)], "unit 1 starts at character 3, it must start at 2"),
+        ([(0, 3)], [(0, 2), (2, 1)], "a range ends before it starts"),
+    ],
+)
+def test_spans_that_cannot_be_those_of_the_text_have_no_units(tokens, units, message):
+    with pytest.raises(ValueError, match=message):
+        token_units(tokens, units)
+
+
+@given(two_tokenizations())
+def test_a_token_with_a_character_of_the_response_has_a_unit_it_shares_most_with(spans):
+    tokens, units = spans
+    got = token_units(tokens, units)
+    for (start, end), unit in zip(tokens, got, strict=True):
+        shared = [max(min(end, b) - max(start, a), 0) for a, b in units]
+        if start == end:
+            assert unit == -1
+        else:
+            assert shared[unit] == max(shared) > 0
+            assert max(shared) not in shared[:unit]
+
+
+def test_visible_characters_that_no_token_covers():
+    assert dropped_characters("It was  good", [(0, 2), (3, 6), (8, 12)]) == ""
+    assert dropped_characters("It was good", [(0, 2), (0, 0), (3, 5), (7, 11)]) == "s"
+    assert dropped_characters("caf\u00e9 \U0001f600!", [(0, 3)]) == "\u00e9\U0001f600!"
+    assert dropped_characters("no tokens", []) == "notokens"
+    assert dropped_characters("", []) == ""
+
+
+def test_offsets_of_another_text_are_refused():
+    with pytest.raises(ValueError, match=r"token 1 is at \(2, 9\).* within the 5 characters of the text"):
+        dropped_characters("short", [(0, 2), (2, 9)])

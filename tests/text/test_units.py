@@ -9,7 +9,7 @@ from scar_ray.games import Tree, n_players, owen_coalitions, paired_tree_coaliti
 from scar_ray.records import Units
 from scar_ray.text.units import MAX_CHILDREN, merge, segment
 
-UNITS = ["token", "span", "sentence"]
+UNITS = ["token", "word", "span", "sentence", "paragraph", "auto"]
 REVIEW = "The movie was not very good, but I loved the acting. She is brilliant!"
 
 
@@ -18,13 +18,18 @@ def texts(tokens, unit, max_units=64):
     return unit_texts(response, segment(response, unit, max_units))
 
 
-def test_tokens_below_their_phrases_clauses_and_sentences():
-    response = make_response(words(REVIEW))
+def test_tokens_below_their_words_phrases_and_sentences():
+    response = make_response(["The", " mov", "ie", " was", " good", "!", " I", " left"])
     units = segment(response, "token", 64)
     assert units.ends == tuple(range(1, response.n_content + 1))
-    movie = ((0, 1), ((2, 3), (4, (5, 6))))
-    acting = ((7, 8, 9), (10, 11, 12))
-    assert units.tree == ((movie, acting), ((13, 14), (15, 16)))
+    assert units.tree == (((0, (1, 2)), (3, 4), 5), (6, 7))
+
+
+def test_words_and_marks():
+    response = make_response(["The", " mov", "ie", " was", " good", "!", " I", " left"])
+    units = segment(response, "word", 64)
+    assert unit_texts(response, units) == ["The", " movie", " was", " good", "!", " I", " left"]
+    assert units.tree == (((0, 1), (2, 3), 4), (5, 6))
 
 
 def test_phrases_below_their_clauses_and_sentences():
@@ -33,11 +38,10 @@ def test_phrases_below_their_clauses_and_sentences():
     assert unit_texts(response, units) == [
         "The movie",
         " was not very good,",
-        " but I loved",
-        " the acting.",
+        " but I loved the acting.",
         " She is brilliant!",
     ]
-    assert units.tree == (((0, 1), (2, 3)), 4)
+    assert units.tree == (((0, 1), 2), 3)
 
 
 def test_sentences():
@@ -48,6 +52,14 @@ def test_sentences():
         " She is brilliant!",
     ]
     assert (units.ends, units.tree) == ((13, 17), (0, 1))
+
+
+def test_paragraphs_end_at_blank_lines():
+    assert texts(["A", " title", "\n\n", "One", ".", " Two", ".", "\n", "Three", "\n\nEnd"], "paragraph") == [
+        "A title",
+        "\n\nOne. Two.\nThree",
+        "\n\nEnd",
+    ]
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -75,7 +87,7 @@ def test_tokens_without_characters_join_the_token_that_follows():
 
 def test_white_space_goes_with_the_word_that_follows():
     tokens = ["I", " liked", " ", " the", " film", "\n", "a", " lot", " \n"]
-    assert texts(tokens, "span") == ["I liked", "  the film", "\na lot \n"]
+    assert texts(tokens, "span") == ["I liked  the film", "\na lot \n"]
     assert texts(["Good", "\n\n", "Bad"], "sentence") == ["Good", "\n\nBad"]
 
 
@@ -110,15 +122,64 @@ def test_merging_takes_the_node_with_the_fewest_tokens_first_and_the_earlier_of_
 
 
 @pytest.mark.parametrize(
-    ("text", "some_units"),
+    ("text", "expected"),
     [
-        ("這部電影非常好看，我很喜歡。但是結局太差了！", ["我很喜歡。", "太差了！"]),
-        ("love it 😀👍🏽 so much!!!", ["love", " it 😀👍🏽", " so much!!!"]),
-        ("def f(x):\n    return x + 1\n", ["def f", "(x):"]),
+        (
+            "這部電影非常好看，我很喜歡。但是結局太差了！",
+            ["這部電影", "非常好看，", "我很喜歡。", "但是結", "局太差了！"],
+        ),
+        ("love it 😀👍🏽 so much!!!", ["love", " it 😀👍🏽 so much!!!"]),
+        ("def f(x):\n    return x + 1\n", ["def f(x):", "\n    return x + 1\n"]),
+        ("كان الفيلم رائعا جدا، وأحببت النهاية.", ["كان الفيلم رائعا جدا،", " وأحببت النهاية."]),
+        ("## Title\n\n- **bold** item\n- `code`", ["## Title", "\n\n- **bold** item", "\n- `code`"]),
+        ("(Really?) “Yes”, she said... OK", ["(Really?)", " “Yes”, she said...", " OK"]),
     ],
 )
-def test_phrases_of_other_scripts_emoji_and_code(text, some_units):
-    assert set(some_units) <= set(texts(list(text), "span"))
+def test_phrases_of_other_scripts_emoji_code_and_markdown(text, expected):
+    assert texts(list(text), "span") == expected
+
+
+def test_marks_join_words_and_lone_function_words_what_follows():
+    assert texts(words("? he said that it was an unusually long film !"), "span") == [
+        "? he",
+        " said",
+        " that it",
+        " was an unusually long film !",
+    ]
+    assert texts(words("?!"), "span") == ["?!"]
+
+
+class RightChains:
+    """A parser that brackets every sentence to the right."""
+
+    def bracket(self, words):
+        tree = len(words) - 1
+        for number in reversed(range(len(words) - 1)):
+            tree = (number, tree)
+        return tree
+
+
+def test_a_parser_decides_on_phrases_and_hierarchy():
+    response = make_response(words("the cat sat on the mat."))
+    units = segment(response, "span", 64, bracketer=RightChains())
+    assert unit_texts(response, units) == ["the cat", " sat on the mat."]
+    assert segment(response, "word", 64, bracketer=RightChains()).tree == (0, (1, (2, (3, (4, (5, 6))))))
+
+
+def test_auto_takes_the_finest_granularity_that_the_budget_and_max_units_allow():
+    tokens = ["The", " mov", "ie", " was", " not", " very", " good", "!", " I", " left", ".", "\n\n", "Bye"]
+    response = make_response(tokens)
+    taken = [segment(response, "auto", 64, budget=budget) for budget in (42, 41, 33, 11, 7, 3)]
+    assert [units.granularity for units in taken] == ["token", "word", "span", "sentence", "paragraph", "paragraph"]
+    assert [len(units) for units in taken] == [13, 11, 4, 3, 2, 1]
+    assert segment(response, "auto", 12).granularity == "word"
+    assert segment(response, "auto", 2).granularity == "paragraph"
+
+
+def test_units_say_what_they_were_cut_as_also_after_merging():
+    response = make_response(words(REVIEW))
+    assert segment(response, "word", 3).granularity == "word"
+    assert segment(response, "sentence", 64).granularity == "sentence"
 
 
 def check(response, units, max_units):
@@ -154,6 +215,13 @@ def test_units_partition_the_content_of_any_response(unit, response, max_units):
     assert units == segment(response, unit, max_units)
 
 
+@given(response=responses(), max_units=st.integers(1, 40), budget=st.integers(2, 80))
+def test_auto_never_exceeds_its_budget(response, max_units, budget):
+    units = segment(response, "auto", max_units, budget=budget)
+    check(response, units, max_units)
+    assert paired_tree_coalitions(units.tree) <= budget
+
+
 @given(response=responses(), more=st.integers(1, 20), fewer=st.integers(1, 20))
 def test_merging_in_two_steps_is_merging_in_one(response, more, fewer):
     units = segment(response, "token", 64)
@@ -171,9 +239,9 @@ def test_merging_lowers_the_cost_of_both_estimators(response, max_units):
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("text", ["the plot was thin. ", "word ", "電", "x+=1;\n", "😀", "?!"])
-def test_a_thousand_tokens(unit, text):
-    tokens = (words(text * 1000) if text.isascii() else list(text * 1000))[:1000]
+@pytest.mark.parametrize("text", ["the plot was thin. ", "word ", "電", "x+=1;\n", "😀", "?!", "("])
+def test_four_thousand_tokens(unit, text):
+    tokens = (words(text * 4000) if text.isascii() else list(text * 4000))[:4000]
     response = make_response(tokens)
-    for max_units in (64, 1000):
+    for max_units in (64, 4000):
         check(response, segment(response, unit, max_units), max_units)
