@@ -12,7 +12,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count, groupby
+from itertools import accumulate, groupby, pairwise
 from typing import Literal, get_args
 
 from scar_ray.games import paired_tree_coalitions
@@ -85,12 +85,13 @@ def _cut(parsed: Parse, granularity: Granularity) -> list[Path]:
     """The path of the unit of each word: that of the highest node that is no larger than a unit."""
     paths: list[Path] = []
     sections = parsed.paragraphs if granularity == "paragraph" else parsed.sentences
+    words_before = [0, *accumulate(kind in ("word", "function") for kind in parsed.kinds)]
 
     def is_unit(start: int, stop: int) -> bool:
         if granularity in ("token", "word") or bisect_right(sections, start) != bisect_right(sections, stop - 1):
             return stop - start == 1
         if granularity == "span":
-            return sum(kind in ("word", "function") for kind in parsed.kinds[start:stop]) <= MAX_PHRASE_WORDS
+            return words_before[stop] - words_before[start] <= MAX_PHRASE_WORDS
         return True
 
     def descend(tree: Tree, path: Path) -> None:
@@ -159,15 +160,17 @@ def _word_of(text: str, start: int, end: int, word_ends: Sequence[int]) -> int:
 
 def _hierarchy(paths: Sequence[Path]) -> Tree:
     """The tree of the units with these paths, without unary nodes and with wide nodes halved."""
-    numbers = count()
 
-    def below(group: Sequence[Path], depth: int) -> Tree:
-        if depth == len(group[0]):
-            return next(numbers)
-        subtrees = tuple(below(list(part), depth + 1) for _, part in groupby(group, lambda path: path[depth]))
-        return subtrees if 1 < len(subtrees) <= MAX_CHILDREN else halved(subtrees)
+    def below(start: int, stop: int, depth: int) -> Tree:
+        if stop - start == 1:
+            return start
+        cuts = [i for i in range(start + 1, stop) if paths[i][depth] != paths[i - 1][depth]]
+        if not cuts:
+            return below(start, stop, depth + 1)
+        subtrees = tuple(below(a, b, depth + 1) for a, b in pairwise([start, *cuts, stop]))
+        return subtrees if len(subtrees) <= MAX_CHILDREN else halved(subtrees)
 
-    return below(paths, 0)
+    return below(0, len(paths), 0)
 
 
 @dataclass(slots=True, eq=False)
