@@ -1,45 +1,134 @@
-"""Which estimator a tree and a budget allow."""
+"""Which estimator a tree and a budget allow, and what it costs before anything is asked."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil, log10
 from typing import Literal
 
-from scar_ray.games.owen import MAX_COALITIONS, owen, owen_coalitions
+from scar_ray.games.contiguous import contiguous
+from scar_ray.games.fixed_context import fixed_context
+from scar_ray.games.kernel import kernel
+from scar_ray.games.myerson import myerson
+from scar_ray.games.owen import owen, owen_coalitions
 from scar_ray.games.paired_tree import paired_tree, paired_tree_coalitions
-from scar_ray.games.plan import Plan
-from scar_ray.games.shapley import shapley
+from scar_ray.games.permutations import permutations
+from scar_ray.games.plan import MAX_COALITIONS, Plan, check_budget, made_efficient
+from scar_ray.games.shapley import shapley, shapley_coalitions
+from scar_ray.games.shifted_trees import shifted_trees
 from scar_ray.games.tree import Tree, n_players
 
-Estimator = Literal["auto", "shapley", "owen", "paired_tree"]
+Estimator = Literal[
+    "auto",
+    "shapley",
+    "owen",
+    "paired_tree",
+    "shifted_trees",
+    "permutations",
+    "kernel",
+    "contiguous",
+    "myerson",
+    "fixed_context_0",
+    "fixed_context_1",
+]
 
 
-def coalitions_needed(tree: Tree, estimator: Literal["shapley", "owen", "paired_tree"]) -> int:
-    """Coalitions of `estimator` on `tree`, before anything is built. ValueError for an invalid tree."""
-    if estimator == "shapley":
-        return 1 << n_players(tree)
-    if estimator == "owen":
-        return owen_coalitions(tree)
-    return paired_tree_coalitions(tree)
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a plan will ask of the reward model for one response."""
+
+    estimator: str
+    """The estimator that is used; differs from the one asked for where that was "auto" or everything fits."""
+    coalitions: int
+    """Coalitions C, the empty and the full one included."""
+    tokens: int
+    """Tokens of all of them: the prompt in each, and the units of the response that it has."""
 
 
 def choose(tree: Tree, estimator: Estimator, budget: int) -> Plan:
-    """The plan of `estimator` on `tree` with at most `budget` coalitions.
+    """The plan of `estimator` on `tree`, of at most `budget` coalitions; its credits add up to v(N) - v(empty).
 
-    "auto" is the exact Owen value where it fits the budget, else the paired tree. ValueError when the
-    estimator needs more coalitions than the budget, naming both; for "auto" that is when even the paired
-    tree does.
+    "shapley" and "owen" are exact or refused: ValueError when they need more coalitions than the budget, naming
+    both. All others make do with any budget of at least 2. `Plan.estimator` names what was used.
     """
-    if estimator == "auto":
-        affordable = owen_coalitions(tree) <= min(budget, MAX_COALITIONS)
-        estimator = "owen" if affordable else "paired_tree"
-    cost = coalitions_needed(tree, estimator)
-    if cost > budget:
-        instead = "fewer units" if estimator == "paired_tree" else "estimator=auto, fewer units"
-        count = str(cost) if cost < 10**9 else f"about 10^{len(str(cost)) - 1}"
-        raise ValueError(
-            f"estimator={estimator}: {n_players(tree)} units need {count} coalitions, over budget={budget}; "
-            f"use {instead} or a larger budget"
-        )
+    used = _used(tree, estimator, budget)
+    n = n_players(tree)
+    match used:
+        case "shapley":
+            return shapley(n)
+        case "owen":
+            return owen(tree)
+        case "shifted_trees":
+            return shifted_trees(tree, budget)
+        case "permutations":
+            return permutations(n, budget)
+        case "kernel":
+            return kernel(tree, budget)
+        case "contiguous":
+            return made_efficient(contiguous(n, budget))
+        case "myerson":
+            return myerson(n, budget)
+        case "fixed_context_0":
+            return fixed_context(tree, 0, budget)
+        case "fixed_context_1":
+            return fixed_context(tree, 1, budget)
+        case _:
+            return paired_tree(tree, budget)
+
+
+def coalitions_needed(tree: Tree, estimator: Estimator, budget: int = MAX_COALITIONS) -> int:
+    """Coalitions of `estimator` on `tree`, before anything is asked. ValueError for an invalid tree.
+
+    Exact values and the paired tree are counted by their formulas, whatever their number and the budget, and
+    nothing is built; the others are limited by the budget and counted on their plan.
+    """
     if estimator == "shapley":
-        return shapley(n_players(tree))
-    return owen(tree) if estimator == "owen" else paired_tree(tree)
+        return shapley_coalitions(n_players(tree))
+    if estimator == "owen":
+        return owen_coalitions(tree)
+    if estimator == "paired_tree" and paired_tree_coalitions(tree) <= budget:
+        return paired_tree_coalitions(tree)
+    return choose(tree, estimator, budget).n_coalitions
+
+
+def cost(tree: Tree, estimator: Estimator, budget: int, *, prompt_tokens: int, response_tokens: int) -> Cost:
+    """Coalitions and reward-model tokens of `choose(tree, estimator, budget)`, without asking anything.
+
+    Plans whose coalitions come with their complements read half of the response on average, so their tokens are
+    C (prompt + response / 2) whatever the lengths of the units; of contiguous coalitions and fixed contexts they are
+    those of units of equal length. Rounded up. ValueError as `choose` raises it.
+    """
+    used = _used(tree, estimator, budget)
+    if used in ("shapley", "owen"):
+        name, coalitions, part = str(used), coalitions_needed(tree, used), 0.5
+    else:
+        plan = choose(tree, used, budget)
+        name, coalitions = plan.estimator, plan.n_coalitions
+        part = float(plan.coalitions_Cn.mean()) if plan.n_players else 0.5
+    # Without the noise of floating point, which must not be rounded up.
+    of_response = round(coalitions * part * response_tokens, 6)
+    return Cost(name, coalitions, coalitions * prompt_tokens + ceil(of_response))
+
+
+def _used(tree: Tree, estimator: Estimator, budget: int) -> Estimator:
+    """The estimator that stands behind "auto", and any other one itself; ValueError if it is exact and does not fit.
+
+    "auto" is the exact Owen value where it fits; paired KernelSHAP from twice the coalitions of the paired tree
+    on; the paired tree below that. On games that resemble text (`benchmarks/estimators.py`) KernelSHAP is then
+    nearest to the Shapley value, and to the Owen value where values are noisy; without noise the paired tree and
+    shifted trees can be a little nearer to the Owen value.
+    """
+    check_budget(budget)
+    if estimator == "auto":
+        if owen_coalitions(tree) <= min(budget, MAX_COALITIONS):
+            return "owen"
+        return "kernel" if budget >= 2 * paired_tree_coalitions(tree) else "paired_tree"
+    if estimator in ("shapley", "owen"):
+        needed = coalitions_needed(tree, estimator)
+        if needed > budget:
+            count = str(needed) if needed < 10**9 else f"about 10^{int(log10(needed))}"
+            raise ValueError(
+                f"estimator={estimator}: {n_players(tree)} units need {count} coalitions, over budget={budget}; "
+                "use estimator=auto, fewer units or a larger budget"
+            )
+    return estimator

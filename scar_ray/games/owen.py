@@ -15,11 +15,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from scar_ray.games.plan import Plan, frozen_plan
+from scar_ray.games.plan import MAX_COALITIONS, Plan, frozen_plan, no_players
 from scar_ray.games.tree import Tree, collapsed, leaves, n_players
-
-MAX_COALITIONS = 2**16
-"""Exact values of more coalitions than this are refused before anything is allocated."""
 
 
 def owen_coalitions(tree: Tree) -> int:
@@ -29,7 +26,8 @@ def owen_coalitions(tree: Tree) -> int:
     c 2^(k-1) contexts to each child; the empty and the full coalition come on top. ValueError for an invalid
     tree.
     """
-    n_players(tree)
+    if n_players(tree) == 0:
+        return 2
 
     def below(node: Tree, contexts: int) -> int:
         if isinstance(node, int):
@@ -58,6 +56,8 @@ def owen(tree: Tree) -> Plan:
 def exact(tree: Tree, cost: int, estimator: str) -> Plan:
     """The plan of the Owen value of a valid `tree` whose cost in coalitions is known."""
     n = n_players(tree)
+    if n == 0:
+        return no_players(estimator)
     coalitions_Cn = np.zeros((cost, n), dtype=np.bool_)
     coalitions_Cn[1] = True
     operator_nC = np.zeros((n, cost))

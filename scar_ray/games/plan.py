@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_COALITIONS = 2**16
+"""No plan holds more coalitions than this: exact values are refused before anything is allocated, and a larger
+budget is not used up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -17,7 +21,7 @@ class Plan:
     """
 
     coalitions_Cn: NDArray[np.bool_]
-    """One coalition a row, distinct; True where the player is present."""
+    """One coalition a row, distinct (unless there are no players); True where the player is present."""
     operator_nC: NDArray[np.float64]
     """Each row sums to 0 over the coalitions, so a constant game earns nobody anything."""
     estimator: str
@@ -26,7 +30,6 @@ class Plan:
     def __post_init__(self) -> None:
         C, n = self.coalitions_Cn.shape
         assert self.operator_nC.shape == (n, C), (self.coalitions_Cn.shape, self.operator_nC.shape)
-        assert n > 0, "a game needs a player"
         assert C >= 2, "a plan needs the empty and the full coalition"
         assert not self.coalitions_Cn[0].any(), "row 0 is the empty coalition"
         assert self.coalitions_Cn[1].all(), "row 1 is the full coalition"
@@ -54,8 +57,56 @@ class Plan:
         return self.operator_nC @ values_C
 
 
+class Coalitions:
+    """Distinct coalitions of n > 0 players, numbered as they are first asked for; 0 is the empty, 1 the full one."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._row_of: dict[bytes, int] = {}
+        self.row(np.zeros(n, dtype=np.bool_))
+        self.row(np.ones(n, dtype=np.bool_))
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __contains__(self, members_n: NDArray[np.bool_]) -> bool:
+        return members_n.tobytes() in self._row_of
+
+    def row(self, members_n: NDArray[np.bool_]) -> int:
+        """Number of the coalition, a new one if it was not there."""
+        return self._row_of.setdefault(members_n.tobytes(), len(self._row_of))
+
+    def n_new(self, coalitions: list[NDArray[np.bool_]]) -> int:
+        """How many of them are not there yet, each counted once."""
+        return len({members_n.tobytes() for members_n in coalitions} - self._row_of.keys())
+
+    def array(self) -> NDArray[np.bool_]:
+        """All of them, of shape (C, n), in the order of their numbers."""
+        return np.frombuffer(b"".join(self._row_of), dtype=np.bool_).reshape(len(self), self._n)
+
+
 def frozen_plan(coalitions_Cn: NDArray[np.bool_], operator_nC: NDArray[np.float64], estimator: str) -> Plan:
     """A plan whose arrays are read-only, because one cached plan serves many responses."""
     coalitions_Cn.flags.writeable = False
     operator_nC.flags.writeable = False
     return Plan(coalitions_Cn, operator_nC, estimator)
+
+
+def no_players(estimator: str) -> Plan:
+    """The plan of a game without players: nobody to pay, and the empty coalition is the full one."""
+    return frozen_plan(np.zeros((2, 0), dtype=np.bool_), np.zeros((0, 2)), estimator)
+
+
+def made_efficient(plan: Plan) -> Plan:
+    """The plan whose credits are those of `plan` and an equal share each of what they lack to v(N) - v(empty)."""
+    target_C = np.zeros(plan.n_coalitions)
+    target_C[0], target_C[1] = -1.0, 1.0
+    lack_C = target_C - plan.operator_nC.sum(axis=0)
+    share_C = lack_C / max(plan.n_players, 1)
+    return frozen_plan(plan.coalitions_Cn, plan.operator_nC + share_C, plan.estimator)
+
+
+def check_budget(budget: int) -> None:
+    """ValueError unless the budget pays for the empty and the full coalition."""
+    if budget < 2:
+        raise ValueError(f"budget={budget}: the empty and the full coalition alone need 2; use a budget of at least 2")

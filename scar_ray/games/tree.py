@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 Tree = int | tuple["Tree", ...]
-"""A player index, or a tuple of subtrees."""
+"""A player index, or a tuple of subtrees; `()` is the tree of no players."""
 
 
 def nodes(tree: Tree) -> Iterator[Tree]:
@@ -31,10 +31,10 @@ def n_nodes(tree: Tree) -> int:
 def n_players(tree: Tree) -> int:
     """Number n of players of a valid tree: every index 0..n-1 is a leaf exactly once.
 
-    ValueError when a player is missing, doubled or negative, or when a node has no children.
+    ValueError when a player is missing, doubled or negative, or when a node below the root has no children.
     """
     players = sorted(leaves(tree))
-    if any(node == () for node in nodes(tree)):
+    if tree != () and any(node == () for node in nodes(tree)):
         raise ValueError("tree: a node has no children; every leaf must be a player index")
     if players != list(range(len(players))):
         raise ValueError(f"tree: leaves must be the players 0..{len(players) - 1}, each exactly once; got {players}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracle_games import credits_of, linkage
 
-from scar_ray.games import balanced, leaves, owen, owen_coalitions, paired_tree
+from scar_ray.games import balanced, fixed_context, leaves, owen, owen_coalitions, paired_tree
 
 TREES = {
     "two": (0, 1),
@@ -13,6 +13,50 @@ TREES = {
     "uneven": (((0, 1), 2), ((3, (4, 5)), 6)),
     "scattered": ((5, (0, 3)), ((1, 6), (2, 4))),
 }
+WIDE = {
+    "pair": (0, 1),
+    "flat": (0, 1, 2, 3, 4),
+    "blocks": ((0, 1, 2), (3, 4, 5)),
+    "uneven": ((0, 1), (2, 3, 4), (5, 6, 7)),
+    "mixed": (0, (1, 2, 3), (4, (5, 6, 7))),
+    "deep": (((0, 1, 2), 3), (4, 5), 6, 7),
+    "scattered": ((5, 0, 3), 1, (6, (2, 4))),
+}
+
+
+def chain(n):
+    tree = n - 1
+    for player in reversed(range(n - 1)):
+        tree = (player, tree)
+    return tree
+
+
+def named(tree, path="g"):
+    """A tree as CoalitionExplainer reads it: nested dictionaries, with lists of feature names at the bottom."""
+    if all(isinstance(child, int) for child in tree):
+        return [f"f{child}" for child in tree]
+    return {
+        f"{path}{k}": [f"f{child}"] if isinstance(child, int) else named(child, f"{path}{k}.")
+        for k, child in enumerate(tree)
+    }
+
+
+def explain_wide(tree, v):
+    """shap's values of the game v on a tree of any width."""
+    shap = pytest.importorskip("shap", reason="the dev extra of this Python version has no shap")
+    n = len(leaves(tree))
+
+    def masker(mask, x):
+        return (x * mask).reshape(1, -1)
+
+    masker.clustering, masker.feature_names = linkage(chain(n), n), [f"f{i}" for i in range(n)]
+    groups = named(tree)
+    explain_row = shap.CoalitionExplainer(
+        lambda rows: v[(np.asarray(rows) > 0.5) @ (1 << np.arange(n))],
+        masker,
+        partition_tree=groups if isinstance(groups, dict) else {"all": groups},
+    )
+    return explain_row(np.ones((1, n)), silent=True).values[0]
 
 
 def explain(tree, v, explainer, **options):
@@ -58,3 +102,21 @@ def test_the_paired_tree_equals_the_mean_of_both_fixed_contexts(tree):
     off, _ = explain(tree, v, "PartitionExplainer", fixed_context=0)
     on, _ = explain(tree, v, "PartitionExplainer", fixed_context=1)
     np.testing.assert_allclose(credits_of(paired_tree(tree), v), (off + on) / 2, atol=1e-9)
+
+
+@pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+@pytest.mark.parametrize("context", [0, 1])
+@pytest.mark.filterwarnings("ignore")
+def test_fixed_contexts_equal_those_of_the_partition_explainer(tree, context):
+    v = np.random.default_rng(4).normal(size=2 ** len(leaves(tree)))
+    expected, seen = explain(tree, v, "PartitionExplainer", fixed_context=context)
+    plan = fixed_context(tree, context)
+    np.testing.assert_allclose(credits_of(plan, v), expected, atol=1e-9)
+    assert plan.n_coalitions == len(set(seen)) == 2 * len(leaves(tree))
+
+
+@pytest.mark.parametrize("tree", WIDE.values(), ids=WIDE)
+@pytest.mark.filterwarnings("ignore")
+def test_owen_values_equal_the_coalition_explainer_on_trees_of_any_width(tree):
+    v = np.random.default_rng(5).normal(size=2 ** len(leaves(tree)))
+    np.testing.assert_allclose(credits_of(owen(tree), v), explain_wide(tree, v), atol=1e-9)

@@ -1,0 +1,279 @@
+"""What holds for every estimator at every budget."""
+
+import itertools
+
+import numpy as np
+import pytest
+from game_strategies import games, pairwise_game, trees
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from oracle_games import credits_of
+
+from scar_ray.games import (
+    balanced,
+    choose,
+    coalitions_needed,
+    contiguous,
+    cost,
+    kernel,
+    kernel_coalitions,
+    made_efficient,
+    myerson,
+    myerson_coalitions,
+    n_players,
+    owen,
+    owen_coalitions,
+    paired_tree,
+    permutations,
+    shapley,
+    shifted_trees,
+)
+
+SAMPLED = [
+    "auto",
+    "paired_tree",
+    "shifted_trees",
+    "permutations",
+    "kernel",
+    "contiguous",
+    "myerson",
+    "fixed_context_0",
+    "fixed_context_1",
+]
+STRUCTURAL = ["auto", "paired_tree", "shifted_trees", "kernel", "fixed_context_0", "fixed_context_1"]
+PAIRED = ["paired_tree", "shifted_trees", "permutations", "kernel"]
+
+every_sampled = pytest.mark.parametrize("estimator", SAMPLED)
+budgets = st.integers(2, 40) | st.integers(41, 300)
+few = settings(max_examples=20, deadline=None)
+
+
+def chain(n, first=0):
+    return first if first == n - 1 else (first, chain(n, first + 1))
+
+
+@every_sampled
+@given(tree=trees(max_players=14), budget=budgets)
+@example(tree=0, budget=2)
+@example(tree=(1, 0), budget=3)
+@example(tree=chain(40), budget=2)
+@example(tree=chain(40), budget=37)
+@example(tree=tuple(range(60)), budget=50)
+@few
+def test_a_plan_keeps_the_budget_and_is_exactly_efficient_and_linear(estimator, tree, budget):
+    plan = choose(tree, estimator, budget)
+    assert plan.n_coalitions <= budget
+    assert len(np.unique(plan.coalitions_Cn, axis=0)) == plan.n_coalitions
+    everybody_over_nobody_C = np.zeros(plan.n_coalitions)
+    everybody_over_nobody_C[:2] = -1.0, 1.0
+    np.testing.assert_allclose(plan.operator_nC.sum(axis=0), everybody_over_nobody_C, atol=1e-12)
+    np.testing.assert_allclose(plan.operator_nC.sum(axis=1), 0.0, atol=1e-12)
+
+
+@every_sampled
+@given(tree=trees(min_players=2, max_players=14))
+@few
+def test_with_nothing_but_the_whole_all_get_the_same(estimator, tree):
+    plan = choose(tree, estimator, 2)
+    np.testing.assert_allclose(plan.operator_nC, np.outer(np.full(n_players(tree), 1 / n_players(tree)), [-1, 1]))
+
+
+@every_sampled
+def test_no_players_get_nothing_and_one_gets_everything(estimator):
+    nobody = choose((), estimator, 64)
+    assert nobody.coalitions_Cn.shape == (2, 0)
+    assert nobody.credits(np.array([3.0, 3.0])).shape == (0,)
+    np.testing.assert_allclose(choose(0, estimator, 64).credits(np.array([1.0, 5.0])), [4.0])
+
+
+@pytest.mark.parametrize("estimator", ["shapley", "owen"])
+def test_exact_values_of_no_players(estimator):
+    assert choose((), estimator, 2).operator_nC.shape == (0, 2)
+    assert coalitions_needed((), estimator) == 2
+
+
+@every_sampled
+@pytest.mark.parametrize("budget", [1, 0, -5])
+def test_the_whole_and_nothing_must_fit_the_budget(estimator, budget):
+    with pytest.raises(ValueError, match=f"budget={budget}: .* need 2"):
+        choose((0, 1), estimator, budget)
+
+
+@pytest.mark.parametrize("estimator", STRUCTURAL)
+@given(tree=trees(max_players=9), budget=st.integers(2, 200), data=st.data())
+@few
+def test_relabelled_players_keep_their_credits_at_every_budget(estimator, tree, budget, data):
+    n = n_players(tree)
+    v = data.draw(games(n))
+    new_name = np.array(data.draw(st.permutations(range(n))), dtype=int)
+
+    def rename(node):
+        return int(new_name[node]) if isinstance(node, int) else tuple(map(rename, node))
+
+    old_masks = ((np.arange(2**n)[:, None] >> new_name & 1) << np.arange(n)).sum(axis=1)
+    renamed = credits_of(choose(rename(tree), estimator, budget), v[old_masks])
+    scale = 1 + np.abs(v).max()
+    np.testing.assert_allclose(renamed[new_name], credits_of(choose(tree, estimator, budget), v), atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize("estimator", PAIRED)
+@given(tree=trees(max_players=14), budget=budgets)
+@few
+def test_every_coalition_of_a_paired_plan_comes_with_its_complement(estimator, tree, budget):
+    plan = choose(tree, estimator, budget)
+    asked = {row.tobytes() for row in plan.coalitions_Cn}
+    assert all((~row).tobytes() in asked for row in plan.coalitions_Cn)
+
+
+@pytest.mark.parametrize("estimator", SAMPLED)
+@given(tree=trees(max_players=9), seed=st.integers(0, 2**32 - 1))
+@few
+def test_additive_games_are_solved_exactly_from_a_paired_tree_on(estimator, tree, seed):
+    n = n_players(tree)
+    worth = np.random.default_rng(seed).normal(size=n)
+    v = 2.0 + (np.arange(2**n)[:, None] >> np.arange(n) & 1) @ worth
+    np.testing.assert_allclose(credits_of(choose(tree, estimator, 4 * n + 2), v), worth, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_permutations_and_kernel_are_the_shapley_value_where_everything_fits(n):
+    tree = balanced(n) if n else ()
+    assert permutations(n, max(2, 2**n)) is shapley(n)
+    assert kernel(tree, max(2, 2**n)) is shapley(n)
+
+
+@pytest.mark.parametrize(("n", "budget"), [(8, 255), (10, 700), (12, 4095)])
+def test_kernel_and_permutations_come_near_the_shapley_value(n, budget):
+    v = np.tanh(pairwise_game(n, n) / 4)
+    expected = credits_of(shapley(n), v)
+    for plan in (kernel(balanced(n), budget), permutations(n, budget)):
+        error = np.linalg.norm(credits_of(plan, v) - expected) / np.linalg.norm(expected)
+        assert error < 0.2, plan.estimator
+
+
+def test_the_kernel_asks_for_every_node_of_the_tree():
+    tree = (((0, 5), 1), (2, (3, 4)), (6, 7, 8, 9))
+    asked = {row.tobytes() for row in kernel(tree, 60).coalitions_Cn}
+    assert {row.tobytes() for row in paired_tree(tree).coalitions_Cn} <= asked
+    assert len(asked) == kernel_coalitions(10, 61) == 60
+
+
+def test_a_kernel_of_two_hundred_players():
+    plan = kernel(balanced(200), 1001)
+    assert (plan.n_coalitions, plan.estimator) == (1000, "kernel")
+
+
+@given(seed=st.integers(0, 2**32 - 1), tree=trees(max_players=7), budget=st.integers(26, 90))
+@few
+def test_shifted_trees_are_exact_when_players_interact_in_pairs_only(seed, tree, budget):
+    v = pairwise_game(n_players(tree), seed)
+    expected = credits_of(shapley(n_players(tree)), v)
+    np.testing.assert_allclose(credits_of(shifted_trees(tree, budget), v), expected, atol=1e-9)
+
+
+def test_shifted_trees_begin_with_the_given_one_and_ask_shared_coalitions_once():
+    tree = balanced(8)
+    assert shifted_trees(tree, 37) is paired_tree(tree, 37)
+    two = shifted_trees(tree, 38)
+    assert (two.n_coalitions, two.estimator) == (38, "shifted_trees")
+    other = paired_tree((((1, 2), (3, 4)), ((5, 6), (7, 0))))
+    v = np.random.default_rng(0).normal(size=256)
+    expected = (credits_of(paired_tree(tree), v) + credits_of(other, v)) / 2
+    np.testing.assert_allclose(credits_of(two, v), expected)
+
+
+def test_a_truncated_paired_tree_measures_larger_nodes_first_and_shares_the_rest_equally():
+    v = np.random.default_rng(0).normal(size=32)
+    tree = ((0, 1, 2), (3, 4))
+    plan = paired_tree(tree, 4)
+    halves = paired_tree((0, 1), 4)
+    block = credits_of(halves, v[[0, 7, 24, 31]])
+    np.testing.assert_allclose(credits_of(plan, v), [*[block[0] / 3] * 3, *[block[1] / 2] * 2])
+    assert paired_tree(tree, 9).n_coalitions == 8  # the four of the second block; the six of the first do not fit
+
+
+def test_a_node_too_wide_for_the_budget_is_halved():
+    plan = paired_tree(tuple(range(8)), 8)
+    sets = {frozenset(np.flatnonzero(row).tolist()) for row in plan.coalitions_Cn}
+    assert {frozenset(range(4)), frozenset({0, 1}), frozenset({2, 3})} <= sets
+    assert plan.n_coalitions == 8
+
+
+def test_all_intervals_give_every_player_n_marginals():
+    plan = contiguous(6)
+    assert plan.n_coalitions == myerson(6).n_coalitions == 6 * 7 // 2 + 1
+    # The coefficient of everybody is that of the two marginals of the ends, a sixth each.
+    np.testing.assert_allclose(plan.operator_nC[:, 1], [1 / 6, 0, 0, 0, 0, 1 / 6])
+    assert contiguous(40, w_max=3).n_coalitions == 2 + 40 + 39 + 38
+
+
+@given(n=st.integers(1, 12), budget=st.integers(14, 70), data=st.data())
+@few
+def test_a_null_player_has_no_contiguous_value_at_any_budget(n, budget, data):
+    null = data.draw(st.integers(0, n - 1))
+    v = data.draw(games(n))[np.arange(2**n) & ~(1 << null)]
+    assert credits_of(contiguous(n, budget), v)[null] == pytest.approx(0.0, abs=1e-9)
+    assert made_efficient(contiguous(n, budget)).n_coalitions <= budget
+
+
+@given(n=st.integers(1, 9), budget=st.integers(18, 300), data=st.data())
+@few
+def test_a_null_player_earns_nothing_in_any_order(n, budget, data):
+    null = data.draw(st.integers(0, n - 1))
+    v = data.draw(games(n))[np.arange(2**n) & ~(1 << null)]
+    assert credits_of(permutations(n, budget), v)[null] == pytest.approx(0.0, abs=1e-9)
+
+
+@given(n=st.integers(1, 8), data=st.data())
+@few
+def test_the_myerson_value_is_the_shapley_value_of_the_connected_parts(n, data):
+    v = data.draw(games(n))
+    parts = np.full(2**n, v[0])
+    for mask in range(2**n):
+        runs = itertools.groupby(range(n), key=lambda i: mask >> i & 1)
+        parts[mask] += sum(v[sum(1 << i for i in run)] - v[0] for present, run in runs if present)
+    np.testing.assert_allclose(credits_of(myerson(n), v), credits_of(shapley(n), parts), atol=1e-8)
+
+
+def test_a_window_of_the_myerson_value_is_the_widest_that_fits():
+    assert [myerson_coalitions(6, w) for w in (1, 2, 3, 6)] == [8, 13, 17, 22]
+    assert [myerson(6, budget).n_coalitions for budget in (8, 12, 13, 21, 22, 99)] == [8, 8, 13, 20, 22, 22]
+
+
+def test_the_cost_is_known_before_anything_is_asked():
+    assert cost(balanced(16), "owen", 172, prompt_tokens=10, response_tokens=33).tokens == 172 * 10 + 172 * 33 // 2
+    flat = cost((0, 1, 2), "fixed_context_0", 64, prompt_tokens=10, response_tokens=6)
+    assert (flat.estimator, flat.coalitions, flat.tokens) == ("fixed_context_0", 5, 5 * 10 + 3 * 2 + 6)
+    line = cost((0, 1, 2), "myerson", 64, prompt_tokens=0, response_tokens=3)
+    assert (line.coalitions, line.tokens) == (7, 3 * 1 + 2 * 2 + 3)
+    assert cost((0, 1), "auto", 64, prompt_tokens=1, response_tokens=2).estimator == "owen"
+    assert cost((), "auto", 64, prompt_tokens=5, response_tokens=0).tokens == 10
+
+
+@pytest.mark.parametrize("estimator", ["shapley", "owen", *SAMPLED])
+@given(tree=trees(max_players=8), budget=st.integers(256, 400))
+@few
+def test_the_cost_is_that_of_the_plan(estimator, tree, budget):
+    plan = choose(tree, estimator, budget)
+    said = cost(tree, estimator, budget, prompt_tokens=7, response_tokens=3 * plan.n_players)
+    assert (said.estimator, said.coalitions) == (plan.estimator, plan.n_coalitions)
+    assert said.tokens == 7 * plan.n_coalitions + 3 * plan.coalitions_Cn.sum()
+    assert coalitions_needed(tree, estimator, budget) == plan.n_coalitions
+
+
+def test_a_chain_of_forty_players_is_refused_or_estimated_but_never_started():
+    tree = chain(40)
+    assert owen_coalitions(tree) == 2**40
+    for ask in (choose, lambda *args: cost(*args, prompt_tokens=1, response_tokens=1)):
+        for estimator in ("owen", "shapley"):
+            with pytest.raises(ValueError, match=rf"estimator={estimator}: 40 units need about 10\^12 coalitions"):
+                ask(tree, estimator, 256)
+    with pytest.raises(ValueError, match="40 players needs more than 65536 coalitions"):
+        owen(tree)
+    assert choose(tree, "auto", 256).estimator == "paired_tree"
+    assert choose(tree, "auto", 2**50).n_coalitions <= 65536
+
+
+def test_a_hopeless_cost_of_any_length_is_written_short():
+    with pytest.raises(ValueError, match=r"20000 units need about 10\^6020 coalitions"):
+        choose(tuple(range(20_000)), "shapley", 256)
