@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
-import subprocess
+import importlib
 import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import NoReturn
 
 from scar_ray import __version__
-
-if TYPE_CHECKING:
-    from scar_ray.config.schema import Config
+from scar_ray.commands import INTERRUPTED
 
 _USAGE = """usage: scar-ray COMMAND [OPTION ...] [KEY=VALUE ...]
 
@@ -41,8 +38,9 @@ keys:       any key of the configuration: algorithm.kl.coef=0.1 trainer.steps=50
 
 scar-ray COMMAND --help tells the options of a command; scar-ray --version the version."""
 
-_COMMANDS = ("train", "sft", "rm", "report")
-_FAILED, _MISTAKE, _INTERRUPTED = 1, 2, 130
+_COMMANDS = {"train": "train", "sft": "supervised", "rm": "supervised", "report": "report"}
+"""Commands and their modules in `scar_ray.commands`."""
+_FAILED, _MISTAKE = 1, 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _command(arguments)
     except KeyboardInterrupt as interrupt:
         print(f"scar-ray: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
         message = _explanation(error)
         if message is None:
@@ -82,127 +80,11 @@ def _command(arguments: list[str]) -> int:
             f"unknown command {name}; "
             + (f"did you mean {near[0]}?" if near else f"the commands are {', '.join(_COMMANDS)}")
         )
-    parsed = _parser(name).parse_intermixed_args(rest)
-    if name == "report":
-        return _report(parsed.runs, parsed.out)
-    if name == "train":
-        return _train(parsed)
-    return _supervised("sft" if name == "sft" else "rm", parsed)
-
-
-def _parser(command: str) -> _Parser:
-    parser = _Parser(prog=f"scar-ray {command}", allow_abbrev=False)
-    if command == "report":
-        parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
-        parser.add_argument(
-            "--out", type=Path, metavar="FILE", help="the page; default: report.html in the first run folder"
-        )
-        return parser
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a group's choice or a dotted key")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with group files of your own")
-    if command == "train":
-        parser.add_argument("--dry-run", action="store_true", help="validate, print the plan, start nothing")
-        parser.add_argument("--multirun", action="store_true", help="one run for each combination of seed=0,1,2")
-        parser.add_argument("--resume", type=Path, metavar="RUN", help="continue this run folder")
-    return parser
-
-
-def _train(parsed: argparse.Namespace) -> int:
-    from scar_ray.config.load import load, load_resolved
-
-    if parsed.resume is not None and (parsed.multirun or parsed.config_dir is not None):
-        raise ValueError("--resume continues one run as it was configured; leave out --multirun and --config-dir")
-    if parsed.multirun:
-        return _multirun(parsed)
-    if parsed.resume is None:
-        config = load(parsed.overrides, parsed.config_dir)
-    else:
-        config = load_resolved(_written_config(parsed.resume), parsed.overrides)
-    if parsed.dry_run:
-        return _dry_run(config)
-    from scar_ray.config.preflight import preflight
-
-    preflight(config)
-    from scar_ray.run import train
-
-    train(config, parsed.resume)
-    return 0
-
-
-def _dry_run(config: Config) -> int:
-    """Prints what would run; what this machine lacks is told but no error: the cluster may have it."""
-    from scar_ray.config.describe import describe
-    from scar_ray.config.preflight import missing
-
-    lines = [describe(config), *(f"still needed: {line}" for line in missing(config))]
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:
-        # The reader has seen enough (`| head`); nothing more may be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _multirun(parsed: argparse.Namespace) -> int:
-    """One process a job, one after another; a failed job does not stop the others."""
-    from scar_ray.config.load import load
-    from scar_ray.config.overrides import expand_sweep
-
-    jobs = expand_sweep(parsed.overrides)
-    configs = [load(job, parsed.config_dir) for job in jobs]
-    names = [config.name for config in configs if config.name is not None]
-    if len(set(names)) < len(names):
-        raise ValueError(f"name={names[0]} would be the folder of several runs; leave name out, or sweep it as well")
-    failed = []
-    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), start=1):
-        title = f"[{number}/{len(jobs)}] scar-ray train {' '.join(job)}"
-        print(title, flush=True)
-        code = _dry_run(config) if parsed.dry_run else _run_job(job, parsed.config_dir)
-        if code == _INTERRUPTED:
-            raise KeyboardInterrupt
-        if code:
-            failed.append(f"{title}: exit code {code}")
-    for line in failed:
-        print(f"scar-ray: failed: {line}", file=sys.stderr)
-    return _FAILED if failed else 0
-
-
-def _run_job(job: Sequence[str], config_dir: Path | None) -> int:
-    folder = [] if config_dir is None else ["--config-dir", str(config_dir)]
-    process = subprocess.Popen([sys.executable, "-m", "scar_ray.cli", "train", *folder, *job])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # The terminal's Ctrl-C reached the job as well: it writes its checkpoint and stops its actors.
-        process.wait()
-        raise
-
-
-def _supervised(command: Literal["sft", "rm"], parsed: argparse.Namespace) -> int:
-    from scar_ray.config.load import load
-    from scar_ray.config.preflight import preflight_supervised
-
-    config = load(parsed.overrides, parsed.config_dir)
-    preflight_supervised(config, command)
-    from scar_ray import run
-
-    train_model = run.sft if command == "sft" else run.rm
-    train_model(config)
-    return 0
-
-
-def _report(runs: Sequence[Path], out: Path | None) -> int:
-    from scar_ray.report import write_report
-
-    print(write_report(runs, out))
-    return 0
-
-
-def _written_config(run: Path) -> Path:
-    file = run / "config.json"
-    if not file.is_file():
-        raise ValueError(f"--resume={run}: is no run folder, it has no config.json; give one that scar-ray train wrote")
-    return file
+    command = importlib.import_module(f"scar_ray.commands.{_COMMANDS[name]}")
+    parser = _Parser(prog=f"scar-ray {name}", allow_abbrev=False)
+    command.add_arguments(parser)
+    code: int = command.run(parser.parse_intermixed_args(rest, argparse.Namespace(command=name)))
+    return code
 
 
 def _explanation(error: Exception) -> str | None:

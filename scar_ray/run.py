@@ -196,7 +196,7 @@ class Run:
         tokenizer = AutoTokenizer.from_pretrained(
             config.model.policy.path, trust_remote_code=config.model.trust_remote_code
         )
-        method = credit.build(**config.credit.model_dump())
+        method = credit.build(**config.credit.method_options())
         self._trainer = Trainer(
             config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner
         )

@@ -1,7 +1,67 @@
-"""Settings of all tests."""
+"""Settings of all tests, and the tiny models that tests of reward models and of the stack share."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from scar_ray.scoring import RewardModel
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny models by name: policies (`tiny_models.POLICIES`) and reward models, one tokenizer for all."""
+    import tiny_models
+
+    root = tmp_path_factory.mktemp("models")
+    tok = tiny_models.tokenizer()
+    kinds = (*tiny_models.POLICIES, "llama_reward", "gpt2_reward")
+    return {
+        kind: tiny_models.save(
+            tiny_models.new_model(kind, tok, labels=2 if kind == "gpt2_reward" else 1), tok, root / kind
+        )
+        for kind in kinds
+    }
+
+
+@pytest.fixture(scope="session")
+def tok(models: dict[str, Path]) -> PreTrainedTokenizerFast:
+    """The tokenizer of the tiny policies."""
+    import reward_bench
+
+    return reward_bench.load_tokenizer(models["llama"])
+
+
+@pytest.fixture(scope="session")
+def reward_folders(
+    models: dict[str, Path], tok: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Folders of reward models by name: `reward_bench.folders`."""
+    import reward_bench
+
+    return reward_bench.folders(models, tok, tmp_path_factory.mktemp("rewards"))
+
+
+@pytest.fixture(scope="session")
+def load_reward(reward_folders: dict[str, Path], models: dict[str, Path]) -> Callable[..., RewardModel]:
+    """Loads a reward model by name, for the policy `llama`."""
+    import reward_bench
+
+    def new(name: str, **options: object) -> RewardModel:
+        return reward_bench.reward_model(reward_folders[name], models["llama"], **options)
+
+    return new

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from scar_ray import __version__, cli
+from scar_ray.commands import train
 from scar_ray.config.errors import UserError
 from scar_ray.config.load import load
 
@@ -273,7 +274,7 @@ def test_a_value_error_that_scar_ray_raises_is_the_users_mistake(
 def test_multirun_checks_all_jobs_before_the_first_one_starts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.subprocess, "Popen", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(train.subprocess, "Popen", lambda *_: pytest.fail("started"))
     assert one_error(capsys, "train", "--multirun", "seed=0,1", "credit=abc,abd").startswith("credit: must be one of")
 
 
@@ -307,7 +308,7 @@ def test_multirun_goes_on_after_a_failed_run_and_tells_which_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Job.started = []
-    monkeypatch.setattr(cli.subprocess, "Popen", Job)
+    monkeypatch.setattr(train.subprocess, "Popen", Job)
     assert cli.main(["train", "--multirun", "seed=0,1,2", "credit=abc"]) == 1
     assert Job.started == [["train", f"seed={seed}", "credit=abc"] for seed in range(3)]
     assert capsys.readouterr().err == "scar-ray: failed: [2/3] scar-ray train seed=1 credit=abc: exit code 2\n"
@@ -317,7 +318,7 @@ def test_multirun_stops_when_a_run_was_interrupted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Job.started = []
-    monkeypatch.setattr(cli.subprocess, "Popen", Job)
+    monkeypatch.setattr(train.subprocess, "Popen", Job)
     assert cli.main(["train", "--multirun", "seed=9,0"]) == 130
     assert Job.started == [["train", "seed=9"]]
     assert capsys.readouterr().err == "scar-ray: interrupted\n"
@@ -351,8 +352,9 @@ def test_ctrl_c_waits_for_the_running_job_to_stop_by_itself(tmp_path: Path) -> N
         "signal.signal(signal.SIGINT, stop)\npathlib.Path('ready').write_text('')\ntime.sleep(60)\n"
     )
     program = (
-        "import subprocess, sys\nfrom scar_ray import cli\nreal = subprocess.Popen\n"
-        "cli.subprocess.Popen = lambda command: real([sys.executable, 'job.py'])\n"
+        "import subprocess, sys\nfrom scar_ray import cli\nfrom scar_ray.commands import train\n"
+        "real = subprocess.Popen\n"
+        "train.subprocess.Popen = lambda command: real([sys.executable, 'job.py'])\n"
         "sys.exit(cli.main(['train', '--multirun', 'seed=0,1']))\n"
     )
     process = subprocess.Popen(

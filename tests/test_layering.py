@@ -20,8 +20,21 @@ MAY_IMPORT = {
     "report": set(),
     # What a trainer needs of its workers; both sides are written against it.
     "protocols": {"records"},
-    "workers": {"games", "objectives", "records", "text", "credit", "config", "tasks", "protocols"},
-    "trainer": {"games", "objectives", "records", "text", "credit", "config", "tasks", "protocols", "workers"},
+    "workers": {"games", "objectives", "records", "text", "credit", "config", "tasks", "protocols", "scoring"},
+    # Reward models as values of partial texts: torch and transformers, no Ray.
+    "scoring": {"games", "records", "text", "config"},
+    "trainer": {
+        "games",
+        "objectives",
+        "records",
+        "text",
+        "credit",
+        "config",
+        "tasks",
+        "protocols",
+        "scoring",
+        "workers",
+    },
 }
 """Layer -> layers of scar_ray that it may import, besides itself. The modules at the top (cli, run) may import all."""
 

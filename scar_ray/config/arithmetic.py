@@ -77,7 +77,7 @@ def batch_arithmetic(config: Config) -> BatchArithmetic:
 def evaluations(config: Config) -> Evaluations:
     """Bounds of the evaluations of a response, and their mean over responses of full length."""
     credit, sampling = config.credit, config.task.sampling
-    method = build(**credit.model_dump())
+    method = build(**credit.method_options())
     plans = [method.plan(response) for response in _responses(sampling.max_new_tokens)]
     counts = [plan.game.n_coalitions if plan.game else 1 for plan in plans]
     sizes = [plan.game.n_players if plan.game else 0 for plan in plans]

@@ -7,7 +7,7 @@ can be overridden by a dotted name; `scar_ray.config.load` turns violations into
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,10 @@ from scar_ray.config.cluster import RewardPoolConfig as RewardPoolConfig
 from scar_ray.config.cluster import RolloutPoolConfig as RolloutPoolConfig
 from scar_ray.config.combinations import conflicts
 from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
+from scar_ray.games import Estimator
+from scar_ray.text.units import Unit
+
+Masking = Literal["delete", "blank", "mask", "pad", "attention"]
 
 
 class DataSource(Section):
@@ -76,10 +80,12 @@ class CreditConfig(Section):
     """How the sequence score is shared out; one group file for each choice of `credit=`."""
 
     method: Literal["sparse", "uniform", "abc", "prefix", "scar"] = "scar"
-    unit: Literal["token", "span", "sentence"] = "span"
+    unit: Unit = "span"
     """What a player is; used by prefix and scar."""
-    estimator: Literal["auto", "shapley", "owen", "paired_tree"] = "auto"
-    """scar only: auto is the exact Owen value where it fits the budget, else the paired tree."""
+    estimator: Estimator = "auto"
+    """scar only: auto is the exact Owen value where it fits the budget, else an estimate; see `scar_ray.games`."""
+    masking: Masking = "delete"
+    """How units are left out of a response: cut out, replaced by blanks, mask or padding tokens, or not attended to."""
     alpha: Fraction = 0.8
     """Share of the dense reward; 1 - alpha stays on the last token. Used by abc, prefix and scar."""
     budget: Annotated[int, Field(ge=4)] = 256
@@ -88,6 +94,12 @@ class CreditConfig(Section):
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
     """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper)."""
+    audit_every: Whole = 0
+    """prefix and scar: every so many steps one response is solved exactly and the error logged; 0: never."""
+
+    def method_options(self) -> dict[str, Any]:
+        """What `scar_ray.credit.build` takes."""
+        return self.model_dump(exclude={"masking", "audit_every"})
 
 
 class KLConfig(Section):

@@ -253,6 +253,7 @@ def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
     options = RewardOptions(
         model=config.model.reward,
         policy_tokenizer=config.model.policy.path,
+        masking=config.credit.masking,
         device=config.cluster.device,
         batch_tokens=config.cluster.reward.batch_tokens,
         attention=config.credit.method == "abc",

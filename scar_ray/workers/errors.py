@@ -21,10 +21,6 @@ class ActorFailed(RuntimeError):
     """An actor died or raised: the message says which one and why."""
 
 
-class SampleFailed(ValueError):
-    """The reward model could not score one sample: the message says which one and why."""
-
-
 def explain(error: BaseException) -> str:
     """One line on the cause of an exception that came out of `ray.get`."""
     if isinstance(error, ray.exceptions.RayTaskError) and error.cause is not None:

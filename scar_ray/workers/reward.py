@@ -12,10 +12,10 @@ from typing import Any
 
 import ray
 
-from scar_ray.config.schema import RewardModelConfig
+from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.workers.errors import ActorFailed, SampleFailed, explain
-from scar_ray.workers.reward_model import RewardModel, Workload, name_of
+from scar_ray.scoring import RewardModel, SampleFailed, Workload, name_of
+from scar_ray.workers.errors import ActorFailed, explain
 
 Job = tuple[Response, CreditPlan]
 
@@ -31,6 +31,7 @@ class RewardOptions:
 
     model: RewardModelConfig
     policy_tokenizer: str
+    masking: Masking
     device: str
     batch_tokens: int
     attention: bool
@@ -50,6 +51,7 @@ class RewardWorker:
         self._model = RewardModel(
             options.model,
             policy_tokenizer=options.policy_tokenizer,
+            masking=options.masking,
             device=options.device,
             batch_tokens=options.batch_tokens,
             attention=options.attention,
@@ -187,8 +189,7 @@ class RayRewardPool:
             else:
                 with self._lock:
                     self._busy_s += seconds
-                    for key in ("asked", "unique", "tokens", "padded_tokens"):
-                        setattr(task.step.work, key, getattr(task.step.work, key) + getattr(work, key))
+                    task.step.work.add(work)
                 task.step.done.put((task.jobs, evaluations))
 
     def _retry(self, task: _Task, actor: Any, name: str, error: BaseException) -> bool:

@@ -166,6 +166,6 @@ def bench(chosen: Config | None = None, method: CreditMethod | None = None, n_pr
     events: list[Any] = []
     rollout, reward = FakeRollout(events), FakeReward(events)
     learner = FakeLearner(events, rollout)
-    method = method or credit.build(**chosen.credit.model_dump())
+    method = method or credit.build(**chosen.credit.method_options())
     trainer = Trainer(chosen, prompts(n_prompts), method, rollout, reward, learner)
     return Bench(trainer, rollout, reward, learner, events)

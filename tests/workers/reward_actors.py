@@ -14,8 +14,8 @@ import ray
 
 from scar_ray.config.schema import ClusterConfig
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
+from scar_ray.scoring import SampleFailed
 from scar_ray.workers.environment import actor_env
-from scar_ray.workers.errors import SampleFailed
 
 if TYPE_CHECKING:
     from scar_ray.workers.reward import RewardOptions

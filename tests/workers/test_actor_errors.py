@@ -5,7 +5,8 @@ from __future__ import annotations
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
-from scar_ray.workers.errors import ActorFailed, SampleFailed, died, explain
+from scar_ray.scoring import SampleFailed
+from scar_ray.workers.errors import ActorFailed, died, explain
 
 CONSTRUCTOR = """The actor died because of an error raised in its creation task, ray::RewardWorker.__init__() (pid=7)
          ~^~

@@ -22,10 +22,10 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.load import load, load_resolved
 from scar_ray.config.schema import Config
 from scar_ray.run import train
+from scar_ray.scoring import SampleFailed
 from scar_ray.tasks.prompts import load_prompts
 from scar_ray.trainer.loop import Trainer
 from scar_ray.workers import cluster
-from scar_ray.workers.errors import SampleFailed
 
 pytestmark = pytest.mark.stack
 
@@ -157,7 +157,7 @@ def test_every_credit_method_trains_on_the_same_actors(
         actors.learner.sync(0)
         for step, name in enumerate(METHODS):
             chosen = load(overrides(models, tmp_path, *two, f"credit={name}"))
-            method = credit.build(**chosen.credit.model_dump())
+            method = credit.build(**chosen.credit.method_options())
             trainer = Trainer(chosen, prompts, method, actors.rollout, actors.reward, actors.learner)
             result = trainer.step(step)
             assert result.metrics["credit/residual_max"] < 1e-9, name

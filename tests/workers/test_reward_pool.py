@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerFast
 
 from scar_ray.config.schema import RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.workers.errors import ActorFailed, SampleFailed
+from scar_ray.scoring import RewardModel, SampleFailed, Workload
+from scar_ray.workers.errors import ActorFailed
 from scar_ray.workers.reward import RayRewardPool, RewardOptions
-from scar_ray.workers.reward_model import RewardModel, Workload
 
 pytestmark = pytest.mark.stack
 
@@ -34,6 +34,7 @@ def real(ray_cluster: None, models: dict[str, Path]) -> Iterator[list[Any]]:
     options = RewardOptions(
         model=RewardModelConfig(path=str(models["llama_reward"]), max_length=64),
         policy_tokenizer=str(models["llama"]),
+        masking="delete",
         device="cpu",
         batch_tokens=300,
         attention=True,

@@ -17,8 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scar_ray.games import choose
 from scar_ray.records import CreditPlan, Response, Units
-from scar_ray.workers.errors import SampleFailed
-from scar_ray.workers.reward_model import RewardModel
+from scar_ray.scoring import RewardModel, SampleFailed
 
 PLAIN = CreditPlan()
 
@@ -65,8 +64,8 @@ def test_roberta_reads_fewer_tokens_than_it_has_positions(
         load_reward("roberta").evaluate([(respond(tok, " good" * 60), PLAIN)])
     model = load_reward("roberta")
     fits = respond(tok, " good" * 33)
-    [ids] = model._sequences(fits, PLAIN)
-    assert len(ids) == 39
+    [sequence] = model.encoder.sequences(fits, PLAIN)
+    assert len(sequence) == 39
     assert np.isfinite(model.evaluate([(fits, PLAIN)])[0][0].score)
 
 

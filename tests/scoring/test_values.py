@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from scar_ray.games import prefixes
 from scar_ray.records import CreditPlan, Response, Units
-from scar_ray.workers.reward_model import RewardModel, batches
+from scar_ray.scoring import RewardModel
+from scar_ray.scoring.model import batches
 
 CHAT = "Human: {prompt}\nAssistant: {response}"
 PLAIN = CreditPlan()
@@ -120,7 +121,7 @@ def test_a_causal_sequence_ends_with_exactly_one_eos(
     model = load_reward("llama", template=template)
     for response in replies(tok):
         plan = every_prefix(response)
-        for ids in model._sequences(response, plan):
+        for ids in (sequence.ids for sequence in model.encoder.sequences(response, plan)):
             assert ids[-1] == EOS
             assert ids.count(EOS) == 1
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scar_ray.credit import METHODS
 from scar_ray.records import CreditPlan, Response
-from scar_ray.workers.reward_model import RewardModel
+from scar_ray.scoring import RewardModel
 
 CHAT = "Human: {prompt}\nAssistant: {response}"
 PLAIN = CreditPlan()

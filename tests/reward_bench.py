@@ -21,9 +21,9 @@ from transformers import (
 from scar_ray.config.schema import RewardModelConfig
 from scar_ray.games import choose, prefixes
 from scar_ray.records import CreditPlan, Prompt, Response, Units
+from scar_ray.scoring import RewardModel
 from scar_ray.text.offsets import token_spans
 from scar_ray.text.units import segment
-from scar_ray.workers.reward_model import RewardModel
 
 EOS = 0
 """Id of the end of a text in the tokenizers of `tiny_models`."""

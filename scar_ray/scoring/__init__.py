@@ -1,0 +1,11 @@
+"""Reward models as games: the score of a response, and the values of its coalitions v(S).
+
+Needs torch and transformers, not Ray. `RewardModel.evaluate` answers what credit methods ask; how a response is
+reduced to some of its units is the `Masking`, in `encoding.py`.
+"""
+
+from scar_ray.scoring.encoding import Encoder
+from scar_ray.scoring.errors import SampleFailed, name_of
+from scar_ray.scoring.model import RewardModel, Workload
+
+__all__ = ["Encoder", "RewardModel", "SampleFailed", "Workload", "name_of"]
