@@ -149,3 +149,5 @@ class TokenRewards:
     """Score of the empty response, v(empty), where the method measured one."""
     efficiency_residual: float = 0.0
     """sum(credits) - (v(N) - v(empty)): numerical noise for an efficient method."""
+    estimator: str = ""
+    """How the credits were found, "owen" or "kernel" for instance; empty for methods without coalitions."""

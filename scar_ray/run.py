@@ -253,6 +253,7 @@ class Run:
             "credit/evaluations_unique": float(work.unique),
             "credit/tokens": float(work.tokens),
             "credit/padded_tokens": float(work.padded_tokens),
+            "credit/dropped_chars": float(work.dropped_chars),
             **self._accounting.charge(),
         }
         writer.write(step, metrics)

@@ -12,8 +12,7 @@ import numpy as np
 
 from scar_ray.config.schema import Config, CreditConfig
 from scar_ray.credit import build
-from scar_ray.games import balanced, coalitions_needed
-from scar_ray.records import Prompt, Response
+from scar_ray.records import CreditPlan, Prompt, Response
 
 SAMPLE = (
     " The film starts slowly, but the acting is superb and the story never feels forced. "
@@ -48,12 +47,12 @@ class BatchArithmetic:
 class Evaluations:
     """Sequences that the reward models read for one response, its plain score included."""
 
-    least: int
-    """The shortest response."""
     typical: int
     """Mean over responses of full length of English prose."""
     most: int
     """No response needs more."""
+    tokens: int
+    """Reward-model tokens of the typical response's sequences, each with a prompt of middle length."""
     units: int
     """Mean number of units of those; 0 for methods without any."""
 
@@ -75,40 +74,35 @@ def batch_arithmetic(config: Config) -> BatchArithmetic:
 
 
 def evaluations(config: Config) -> Evaluations:
-    """Bounds of the evaluations of a response, and their mean over responses of full length."""
+    """Evaluations of a response of full length and their reward-model tokens, and the most that there can be."""
     credit, sampling = config.credit, config.task.sampling
     method = build(**credit.method_options())
-    plans = [method.plan(response) for response in _responses(sampling.max_new_tokens)]
-    counts = [plan.game.n_coalitions if plan.game else 1 for plan in plans]
-    sizes = [plan.game.n_players if plan.game else 0 for plan in plans]
-    longest = min(sampling.max_new_tokens, credit.max_units)
-    # Without a token before the EOS there is nothing to share out. Otherwise one unit is possible, also of many
-    # tokens: bytes of one character belong together.
-    lengths = range(min(sampling.min_new_tokens, 1), longest + 1)
+    responses = list(_responses(sampling.max_new_tokens))
+    plans = [method.plan(response) for response in responses]
+    prompt = (config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2
     return Evaluations(
-        least=min(_bounds(credit, n)[0] for n in lengths),
-        typical=round(fmean(counts)),
-        most=max(_bounds(credit, n)[1] for n in lengths),
-        units=round(fmean(sizes)),
+        typical=round(fmean(plan.game.n_coalitions if plan.game else 1 for plan in plans)),
+        most=_most(credit, min(sampling.max_new_tokens, credit.max_units)),
+        tokens=round(fmean(_tokens(credit, plan, prompt, sampling.max_new_tokens) for plan in plans)),
+        units=round(fmean(plan.game.n_players if plan.game else 0 for plan in plans)),
     )
 
 
-def _bounds(credit: CreditConfig, n: int) -> tuple[int, int]:
-    """Fewest and most evaluations of a response of n units, over all trees that they can have."""
-    if credit.method in ("sparse", "uniform", "abc") or n == 0:
-        return 1, 1
-    if credit.method == "prefix":
-        return n + 1, n + 1
-    if credit.estimator == "shapley":
-        return 2**n, 2**n
-    flat, binary = (coalitions_needed(tree, "paired_tree") for tree in (tuple(range(n)), balanced(n)))
-    # Units are merged where the paired tree would exceed the budget; two coalitions are left of one unit.
-    fewest = flat if flat <= credit.budget else 2
-    if credit.estimator == "paired_tree":
-        return fewest, min(binary, credit.budget)
-    # Exact Owen values are cheapest on balanced trees and need all coalitions on chains.
-    owen = coalitions_needed(balanced(n), "owen")
-    return min(owen, fewest) if credit.estimator == "auto" else owen, min(2**n, credit.budget)
+def _most(credit: CreditConfig, n: int) -> int:
+    """Most evaluations of a response of up to n units."""
+    if credit.method in ("sparse", "uniform", "abc"):
+        return 1
+    return n + 1 if credit.method == "prefix" else min(2**n, credit.budget)
+
+
+def _tokens(credit: CreditConfig, plan: CreditPlan, prompt: float, response: int) -> float:
+    """Tokens of all sequences that `plan` asks for."""
+    if plan.game is None or plan.units is None:
+        return prompt + response
+    if credit.masking != "delete":
+        return plan.game.n_coalitions * (prompt + response)
+    lengths_n = np.subtract(plan.units.ends, plan.units.starts)
+    return plan.game.n_coalitions * prompt + float((plan.game.coalitions_Cn @ lengths_n).sum())
 
 
 def _responses(n_tokens: int) -> Iterator[Response]:

@@ -57,9 +57,10 @@ def _evaluations(config: Config) -> str:
     else:
         units = f"{counts.units} {config.credit.unit} units" if counts.units > 1 else f"1 {config.credit.unit} unit"
         lines = [
-            f"per response: about {counts.typical:,} (full length, {units}); at least {counts.least:,}, "
-            f"at most {counts.most:,}",
-            f"per step: about {responses * counts.typical:,}; at most {responses * counts.most:,}",
+            f"per response: about {counts.typical:,} (full length, {units}), {counts.tokens:,} reward-model tokens; at "
+            f"most {counts.most:,}",
+            f"per step: about {responses * counts.typical:,}, {responses * counts.tokens:,} tokens; at most "
+            f"{responses * counts.most:,}",
         ]
     return "Coalition evaluations of the reward model, plain scores included\n" + _indented("\n".join(lines))
 

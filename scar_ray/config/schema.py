@@ -94,12 +94,14 @@ class CreditConfig(Section):
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
     """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper)."""
-    audit_every: Whole = 0
-    """prefix and scar: every so many steps one response is solved exactly and the error logged; 0: never."""
+    parser: Literal["heuristic", "treebank", "benepar", "stanza"] = "heuristic"
+    """What finds the phrases: our rules, the parser of `scar-ray parser build`, or one that you have installed."""
+    audit_every: Whole = 10
+    """prefix and scar: every so many steps one response is audited, its exact credits and its hindsight; 0: never."""
 
     def method_options(self) -> dict[str, Any]:
-        """What `scar_ray.credit.build` takes."""
-        return self.model_dump(exclude={"masking", "audit_every"})
+        """What `scar_ray.credit.build` takes, but for the parser itself."""
+        return self.model_dump(exclude={"masking", "parser", "audit_every"})
 
 
 class KLConfig(Section):

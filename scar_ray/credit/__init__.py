@@ -52,6 +52,7 @@ from scar_ray.credit.scar import ScarCredit
 from scar_ray.credit.sparse import SparseCredit
 from scar_ray.credit.uniform import UniformCredit
 from scar_ray.games import Estimator
+from scar_ray.text.parse import Parser, parse
 from scar_ray.text.units import Unit
 
 METHODS: dict[str, type[CreditMethod]] = {
@@ -72,6 +73,7 @@ def build(
     budget: int,
     max_units: int,
     base: Base,
+    parser: Parser = parse,
 ) -> CreditMethod:
     """The credit method of that name, with those of the options that it declares. ValueError if unknown."""
     if method not in METHODS:
@@ -84,6 +86,7 @@ def build(
         "budget": budget,
         "max_units": max_units,
         "base": base,
+        "parser": parser,
     }
     cls = METHODS[method]
     assert is_dataclass(cls), cls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -28,6 +28,9 @@ class CreditMethod(ABC):
     Methods are frozen dataclasses whose fields are their options. They see one response at a time and never
     the reward model.
     """
+
+    plays_game: ClassVar[bool] = False
+    """True when plans have units and coalitions, whose credits an audit can compare with exact ones."""
 
     @abstractmethod
     def plan(self, response: Response) -> CreditPlan:
@@ -108,4 +111,4 @@ def assign_credits(
     else:
         rewards_T = place(response, units, credits_n, score, alpha, left)
     residual = float(credits_n.sum()) - score.scale * (full - float(values_C[0]))
-    return TokenRewards(rewards_T, units, credits_n, base=empty, efficiency_residual=residual)
+    return TokenRewards(rewards_T, units, credits_n, empty, residual, game.estimator)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scar_ray.credit.base import Base, CreditMethod, assign_credits
 from scar_ray.games import prefixes
 from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
+from scar_ray.text.parse import Parser, parse
 from scar_ray.text.units import Unit, segment
 
 
@@ -23,9 +24,12 @@ class PrefixCredit(CreditMethod):
     alpha: float = 0.8
     max_units: int = 64
     base: Base = "last"
+    parser: Parser = parse
+
+    plays_game = True
 
     def plan(self, response: Response) -> CreditPlan:
-        units = segment(response, self.unit, self.max_units)
+        units = segment(response, self.unit, self.max_units, parser=self.parser)
         return CreditPlan(units, prefixes(len(units)) if len(units) else None)
 
     def assign(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scar_ray.credit.base import Base, CreditMethod, assign_credits
 from scar_ray.games import Estimator, choose
 from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
+from scar_ray.text.parse import Parser, parse
 from scar_ray.text.units import Unit, affordable, segment
 
 
@@ -27,14 +28,18 @@ class ScarCredit(CreditMethod):
     """Largest number of coalitions of a response."""
     max_units: int = 64
     base: Base = "last"
+    parser: Parser = parse
+
+    plays_game = True
 
     def plan(self, response: Response) -> CreditPlan:
         """The units and coalitions of `response`.
 
-        Where even the paired tree would exceed the budget, neighbouring units are merged until it fits.
+        Where even the paired tree would exceed the budget, neighbouring units are merged until it fits, for "auto"
+        and "paired_tree"; other estimators work with the budget that there is.
         ValueError when estimator is "shapley" or "owen" and needs more coalitions than the budget.
         """
-        units = segment(response, self.unit, self.max_units, budget=self.budget)
+        units = segment(response, self.unit, self.max_units, parser=self.parser, budget=self.budget)
         if len(units) == 0:
             return CreditPlan(units)
         if self.estimator in ("auto", "paired_tree"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Protocol
@@ -47,6 +47,10 @@ class Bracketer(Protocol):
         ValueError when it cannot parse them; the heuristic then stands in.
         """
         ...
+
+
+Parser = Callable[[str], Parse]
+"""What gives a text's constituency: `parse`, or something that asks a trained parser."""
 
 
 def parse(text: str, bracketer: Bracketer | None = None) -> Parse:

@@ -19,7 +19,7 @@ from scar_ray.games import paired_tree_coalitions
 from scar_ray.games.tree import Tree, halved
 from scar_ray.records import Response, Units
 from scar_ray.text.offsets import Span
-from scar_ray.text.parse import Bracketer, Parse, parse
+from scar_ray.text.parse import Parse, Parser, parse
 
 Granularity = Literal["token", "word", "span", "sentence", "paragraph"]
 """From fine to coarse."""
@@ -36,16 +36,14 @@ Place = tuple[int, int]
 """Word and token: those of a token, or of the one that it joins."""
 
 
-def segment(
-    response: Response, unit: Unit, max_units: int, *, bracketer: Bracketer | None = None, budget: int = 256
-) -> Units:
+def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = parse, budget: int = 256) -> Units:
     """The units of `response`, at most `max_units` (at least 1) of them, and the hierarchy above them.
 
     The constituency tree of the text, with the tokens below its words, is cut. What is below the cut are the
     units, the tree above it is their hierarchy. `unit` is where it is cut: at "token", "word", "sentence",
     "paragraph", or "span", the largest constituents of at most MAX_PHRASE_WORDS words; closing marks then join
     the unit before, opening marks and function words that stand alone the unit after. Too many units are merged
-    as `merge` does. `bracketer` parses the sentences, the heuristic where it is None.
+    as `merge` does. `parser` makes the trees; by default it is the heuristic, which needs no resources.
 
     "auto" takes the finest of these five that has at most `max_units` units and a paired tree, the cheapest
     estimator that gives every unit a value of its own, of at most `budget` coalitions (at least 2). Where not even
@@ -60,7 +58,7 @@ def segment(
         return Units((), ())
     if not response.text:
         return Units((response.n_content,), 0)
-    parsed = parse(response.text, bracketer)
+    parsed = parser(response.text)
     places = _places(response.text, response.token_spans[: response.n_content], parsed.word_ends)
     if unit != "auto":
         return merge(_units(places, parsed, unit), max_units)

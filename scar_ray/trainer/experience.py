@@ -26,6 +26,8 @@ from scar_ray.records import (
 )
 from scar_ray.trainer.protocols import Float32Array, Forward, PPOBatch, Sequences
 
+EXACT = ("shapley", "owen")
+"""Estimators whose credits are exact."""
 MAX_RESIDUAL = 1e-6
 """Token rewards must add up to the sequence score to this share of its size: rounding, no more."""
 
@@ -179,6 +181,9 @@ def _metrics(
         "length/eos_share": float(np.mean([one.response.finished for one in scored])),
         "ppo/explained_variance": explained_variance(forward.values_BT, returns_BT, mask),
         "credit/residual_max": max(abs(one.residual) for one in scored),
+        "credit/base_mean": float(np.mean([one.rewards.base for one in scored])),
+        "credit/efficiency_residual_max": max(abs(one.rewards.efficiency_residual) for one in scored),
+        "credit/exact_share": float(np.mean([one.rewards.estimator in EXACT for one in scored])),
         "credit/units_mean": float(np.mean([len(one.rewards.units) for one in scored])),
         "tokens/generated": float(mask.sum()),
     }

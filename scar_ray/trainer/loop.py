@@ -16,12 +16,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from scar_ray.config.schema import Config
 from scar_ray.credit import CreditMethod
+from scar_ray.credit.audit import audit, audit_plan, pick
 from scar_ray.objectives.kl import AdaptiveKL, FixedKL
 from scar_ray.objectives.schedule import lr_multiplier
 from scar_ray.records import CreditPlan, Prompt, Response
@@ -89,6 +90,7 @@ class Trainer:
         algorithm, clock = self._config.algorithm, Clock()
         with clock.phase("rollout"):
             responses, plans = self._sample(step)
+            audited = self._submit_audit(step, responses, plans)
         sequences = sequences_of(responses)
         with clock.phase("forward"):
             forward = self._learner.forward(sequences)
@@ -101,6 +103,10 @@ class Trainer:
         ]
         batch, metrics = ppo_batch(scored, sequences, forward, algorithm, self.kl.coef, self._lr_scale(step))
         metrics["kl/coef"] = self.kl.coef
+        if audited is not None:
+            row, asked = audited
+            found = audit(plans[row], evaluations[row], asked, evaluations[len(responses)])
+            metrics |= {f"credit/{name}": value for name, value in found.items()}
         with clock.phase("update"):
             metrics |= self._update(batch, step)
         with clock.phase("sync"):
@@ -118,12 +124,28 @@ class Trainer:
         requests = requests_of_step(prompts, batch.samples, step, seed)
         responses: list[Response] = []
         plans: dict[int, CreditPlan] = {}
-        self._reward.begin(len(requests))
+        self._reward.begin(len(requests) + self._audits(step))
         for response in self._rollout.generate(requests):
             responses.append(response)
             plans[response.row] = self._credit.plan(response)
             self._reward.submit(response, plans[response.row])
         return sorted(responses, key=lambda response: response.row), plans
+
+    def _audits(self, step: int) -> bool:
+        """One more evaluation belongs to this step: the audit of one of its responses."""
+        every = self._config.credit.audit_every
+        return self._credit.plays_game and every > 0 and step % every == 0
+
+    def _submit_audit(
+        self, step: int, responses: Sequence[Response], plans: Mapping[int, CreditPlan]
+    ) -> tuple[int, CreditPlan] | None:
+        """The row that is audited and what the audit asks, which is on its way; None without anything to audit."""
+        if not self._audits(step):
+            return None
+        row = pick(sorted(plans.items()))
+        asked = CreditPlan() if row is None else audit_plan(plans[row])
+        self._reward.submit(replace(responses[row or 0], row=len(responses)), asked)
+        return None if row is None else (row, asked)
 
     def _check_engines(self, responses: Sequence[Response], logprobs_BT: np.ndarray, version: int) -> dict[str, float]:
         """Refuses responses of engines whose weights are not the learner's."""

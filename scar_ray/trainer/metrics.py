@@ -84,6 +84,7 @@ def sample_record(
         "base": float(rewards.base),
         "residual": float(rewards.efficiency_residual),
         "method": method,
+        "estimator": rewards.estimator,
         "units": [
             {"text": text, "credit": float(credit)} for text, credit in zip(texts, rewards.credits_n, strict=True)
         ],

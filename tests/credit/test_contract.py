@@ -10,6 +10,7 @@ from make_response import make_response
 
 from scar_ray.credit import METHODS, build
 from scar_ray.records import Evaluation, SequenceScore
+from scar_ray.text.parse import parse
 
 OPTIONS = {
     "unit": "span",
@@ -201,6 +202,6 @@ def test_an_answer_that_is_no_number_is_an_error(name, bad):
 def test_a_method_is_built_with_the_options_it_declares_and_no_others(name):
     method = build(name, **OPTIONS)
     assert type(method) is METHODS[name]
-    assert dataclasses.asdict(method).items() <= OPTIONS.items()
+    assert dataclasses.asdict(method).items() <= (OPTIONS | {"parser": parse}).items()
     assert method == build(name, **OPTIONS)
     assert type(method).__dataclass_params__.frozen

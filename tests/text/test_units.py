@@ -1,5 +1,7 @@
 """Units of responses: tokens, phrases, sentences, and the hierarchy above them."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from make_response import make_response, unit_texts, words
 
 from scar_ray.games import Tree, n_players, owen_coalitions, paired_tree_coalitions
 from scar_ray.records import Units
+from scar_ray.text.parse import parse
 from scar_ray.text.units import MAX_CHILDREN, merge, segment
 
 UNITS = ["token", "word", "span", "sentence", "paragraph", "auto"]
@@ -161,9 +164,10 @@ class RightChains:
 
 def test_a_parser_decides_on_phrases_and_hierarchy():
     response = make_response(words("the cat sat on the mat."))
-    units = segment(response, "span", 64, bracketer=RightChains())
+    chains = partial(parse, bracketer=RightChains())
+    units = segment(response, "span", 64, parser=chains)
     assert unit_texts(response, units) == ["the cat", " sat on the mat."]
-    assert segment(response, "word", 64, bracketer=RightChains()).tree == (0, (1, (2, (3, (4, (5, 6))))))
+    assert segment(response, "word", 64, parser=chains).tree == (0, (1, (2, (3, (4, (5, 6))))))
 
 
 def test_auto_takes_the_finest_granularity_that_the_budget_and_max_units_allow():

@@ -17,7 +17,7 @@ PHASES = ("rollout", "forward", "reward", "update", "sync")
 
 def test_a_step_happens_in_this_order() -> None:
     """Every response is on its way to the reward pool before the next one is finished; the sync comes last."""
-    it = bench()
+    it = bench(config({"credit": {"audit_every": 0}}))
     it.trainer.step(0)
     assert it.events == [
         "begin 4",
@@ -29,6 +29,27 @@ def test_a_step_happens_in_this_order() -> None:
     ]
     it.trainer.step(1)
     assert it.events[-1] == "sync 2"
+
+
+def test_an_audit_is_one_more_evaluation_of_a_response_of_its_step() -> None:
+    it = bench(config({"credit": {"audit_every": 2}}))
+    metrics = [it.trainer.step(step).metrics for step in range(3)]
+    assert [event for event in it.events if event.startswith("begin")] == ["begin 5", "begin 4", "begin 5"]
+    assert it.events.index("submit 4") < it.events.index("forward")
+    audited = [{name for name in step if "audit" in name} for step in metrics]
+    assert audited == [
+        {"credit/audit_error", "credit/audit_hindsight"},
+        set(),
+        {"credit/audit_error", "credit/audit_hindsight"},
+    ]
+    assert metrics[0]["credit/audit_error"] == pytest.approx(0.0, abs=1e-12), "few units are solved exactly anyway"
+    assert metrics[0]["credit/audit_hindsight"] >= 0.0
+
+
+def test_methods_without_coalitions_are_not_audited() -> None:
+    it = bench(method=UniformCredit())
+    assert not any("audit" in name for name in it.trainer.step(0).metrics)
+    assert it.events[0] == "begin 4"
 
 
 def test_what_was_sampled_reaches_the_learner_in_row_order() -> None:

@@ -43,6 +43,7 @@ def token_rewards() -> TokenRewards:
         credits_n=np.array([0.5, -0.25]),
         base=0.125,
         efficiency_residual=0.0,
+        estimator="owen",
     )
 
 
@@ -77,6 +78,7 @@ def test_a_sample_record_holds_the_text_and_the_credit_of_every_unit():
         "base": 0.125,
         "residual": 0.0,
         "method": "scar_span",
+        "estimator": "owen",
         "units": [{"text": " not bad", "credit": 0.5}, {"text": " é", "credit": -0.25}],
         "rewards": [0.0, 0.5, 0.25, 0.75],
     }

@@ -1,0 +1,79 @@
+"""What credits are worth: their error against exact values, and how much hindsight they contain.
+
+An audit asks the reward model for one response's exact credits and the scores of its beginnings. Two numbers:
+
+- error: |phi - phi*| / |phi*| (Euclidean norms), phi* the exact Shapley value for the estimators of it
+  (KernelSHAP, permutations), else the exact Owen value of the units' tree. Not measured where phi* takes more than
+  `MAX_COALITIONS` coalitions.
+- hindsight: the root mean square, over the ends of all units but the last, of
+  (phi_1 + ... + phi_i) - (v({1..i}) - v(empty)): what has been paid by then, minus what the reward model makes of the
+  text by then. It is 0 for prefix credit, whose payments depend on nothing that comes later, and in the unit of the
+  reward. Where it is large beside the spread of the rewards, the return after a token depends on what earlier tokens
+  will be paid for it, and the policy gradient is biased accordingly: lower alpha, or use credit=prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from scar_ray.games import Plan, coalitions_needed, owen, prefixes, shapley
+from scar_ray.records import BoolArray, CreditPlan, Evaluation, FloatArray
+
+MAX_COALITIONS = 1024
+SHAPLEY_ESTIMATORS = ("shapley", "kernel", "permutations")
+
+
+def exact_plan(plan: CreditPlan) -> Plan | None:
+    """The plan of the value that the credits of `plan` estimate; None where it takes too many coalitions."""
+    assert plan.game is not None
+    assert plan.units is not None
+    n, tree = plan.game.n_players, plan.units.tree
+    if plan.game.estimator in SHAPLEY_ESTIMATORS:
+        return shapley(n) if 1 << n <= MAX_COALITIONS else None
+    return owen(tree) if coalitions_needed(tree, "owen") <= MAX_COALITIONS else None
+
+
+def pick(plans: Iterable[tuple[int, CreditPlan]]) -> int | None:
+    """The row to audit: the most units among those that can be solved exactly, else the fewest units of all."""
+    sizes = [(row, plan.game.n_players, exact_plan(plan) is not None) for row, plan in plans if plan.game is not None]
+    if not sizes:
+        return None
+    exact = [(-n, row) for row, n, solved in sizes if solved]
+    return min(exact or [(n, row) for row, n, _ in sizes])[1]
+
+
+def audit_plan(plan: CreditPlan) -> CreditPlan:
+    """What an audit of `plan` asks: the coalitions of the exact plan, if there is one, and all prefixes."""
+    assert plan.game is not None
+    exact = exact_plan(plan)
+    asked = prefixes(plan.game.n_players).coalitions_Cn
+    if exact is not None:
+        asked = np.unique(np.concatenate([exact.coalitions_Cn, asked]), axis=0)
+        asked = np.concatenate([asked[:1], asked[-1:], asked[1:-1]])  # the empty and the full coalition first
+    return CreditPlan(plan.units, Plan(asked, np.zeros((plan.game.n_players, len(asked))), "audit"))
+
+
+def audit(plan: CreditPlan, evaluation: Evaluation, asked: CreditPlan, audited: Evaluation) -> dict[str, float]:
+    """`audit_error` and `audit_hindsight` of the credits that `plan` and its `evaluation` give."""
+    assert plan.game is not None
+    assert asked.game is not None
+    assert evaluation.values_C is not None
+    assert audited.values_C is not None
+    credits_n = plan.game.credits(evaluation.values_C)
+    value = {row.tobytes(): v for row, v in zip(asked.game.coalitions_Cn, audited.values_C, strict=True)}
+
+    def values_of(coalitions_Cn: BoolArray) -> FloatArray:
+        return np.array([value[row.tobytes()] for row in coalitions_Cn])
+
+    steps_n = prefixes(len(credits_n)).credits(values_of(prefixes(len(credits_n)).coalitions_Cn))
+    ahead = np.cumsum(credits_n - steps_n)[:-1]
+    found = {"audit_hindsight": float(np.sqrt(np.mean(ahead**2))) if len(ahead) else 0.0}
+    exact = exact_plan(plan)
+    if exact is not None:
+        exact_n = exact.credits(values_of(exact.coalitions_Cn))
+        size = float(np.linalg.norm(exact_n))
+        if size > 0:
+            found["audit_error"] = float(np.linalg.norm(credits_n - exact_n)) / size
+    return found
