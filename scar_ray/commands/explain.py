@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ def run(parsed: argparse.Namespace) -> int:
     if (parsed.file is None) == (None in texts) or (parsed.file is not None and texts != (None, None)):
         raise ValueError("give either --prompt and --response, or --file with many of them")
     pairs = [Pair("", *texts)] if parsed.file is None else read_pairs(parsed.file)
+    _quiet(parsed.device)
     explained = _written(_explanations(_explainer(parsed), pairs), parsed.out)
     kept: list[Sequence[Explanation]] = []
     try:
@@ -52,6 +54,14 @@ def run(parsed: argparse.Namespace) -> int:
 
             print(write_page(kept, parsed.html, Path(parsed.reward_model).name))
     return 0
+
+
+def _quiet(device: str) -> None:
+    """Keeps what the libraries say while they load off the screen. To be called before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which Transformers imports, looks for a GPU
 
 
 def _explainer(parsed: argparse.Namespace) -> Explainer:

@@ -76,6 +76,11 @@ class RewardModel:
                 f"model.reward.path={config.path}: credit=abc needs a fast tokenizer, one that knows the characters "
                 "of its tokens; save the tokenizer with tokenizer.json"
             )
+        if attention and getattr(self._text_config, "num_attention_heads", None) is None:
+            raise ValueError(
+                f"model.reward.path={config.path}: credit=abc needs attention, {type(self._model).__name__} has none; "
+                "use another credit"
+            )
         self.encoder = self._new_encoder(masking)
 
     def masked(self, masking: Masking) -> RewardModel:
@@ -99,6 +104,16 @@ class RewardModel:
     @property
     def model(self) -> torch.nn.Module:
         return self._model
+
+    @property
+    def appends_eos(self) -> bool:
+        """Whether the EOS stands at the end of every sequence, also where the response does not end with one."""
+        return self._causal and self._config.append_eos and self.tokenizer.eos_token_id is not None
+
+    @property
+    def gives_attention(self) -> bool:
+        """Whether it was loaded for attention."""
+        return self._attention
 
     def evaluate(self, jobs: Sequence[tuple[Response, CreditPlan]]) -> tuple[list[Evaluation], Workload]:
         """Evaluations of the jobs, in their order. Identical sequences are computed once.

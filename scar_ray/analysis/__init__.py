@@ -1,0 +1,1 @@
+"""Looking at reward models and their credits without a run: one response explained, a model probed. Needs no Ray."""

@@ -1,0 +1,40 @@
+"""Loading the reward model that an analysis names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scar_ray.config.errors import UserError
+from scar_ray.config.model_folder import is_local, read_model_folder
+from scar_ray.config.schema import Config
+
+if TYPE_CHECKING:
+    from scar_ray.scoring import RewardModel
+
+
+def load_reward_model(path: str, config: Config, device: str, *, attention: bool = False) -> RewardModel:
+    """The reward model of a folder or of the hub, set up as `config` says. UserError where it cannot be had."""
+    if is_local(path):
+        try:
+            read_model_folder(Path(path).expanduser())
+        except UserError as error:
+            raise UserError(f"reward model {path}: {error}") from None
+    import torch
+
+    from scar_ray.scoring import RewardModel
+
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"device {device}: this machine has no CUDA device that torch can use; use cpu")
+    try:
+        return RewardModel(
+            config.model.reward.model_copy(update={"path": str(Path(path).expanduser()) if is_local(path) else path}),
+            masking=config.credit.masking,
+            device=device,
+            batch_tokens=config.cluster.reward.batch_tokens,
+            attention=attention,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"reward model {path}: {reason}; give a folder, or a name that the hub has") from error
