@@ -3,6 +3,7 @@
     scar-ray train [--dry-run] [--multirun] [--resume RUN] [--config-dir DIR] [KEY=VALUE ...]
     scar-ray sft | rm [--config-dir DIR] [KEY=VALUE ...]
     scar-ray report RUN [RUN ...] [--out FILE]
+    scar-ray probe --reward-model M --data FILE [OPTION ...] [KEY=VALUE ...]
     scar-ray explain --reward-model M (--prompt TEXT --response TEXT | --file FILE) [--html FILE] [KEY=VALUE ...]
 
 Exit codes: 0 done, 1 a run failed, 2 the user's mistake (one line on stderr), 130 interrupted.
@@ -32,6 +33,7 @@ commands:
   sft       train a policy on the task's texts: scar-ray sft task=imdb
   rm        train a reward model on the task's labelled texts: scar-ray rm task=imdb
   report    one HTML page from finished or running runs: scar-ray report runs/NAME
+  probe     are a reward model's scores of partial responses meaningful? scar-ray probe --reward-model M --data FILE
   explain   which words of a response earned its score, under one or more credit methods
 
 groups:     task, credit, algorithm, model, cluster: a group's choice is one word, credit=abc
@@ -40,7 +42,14 @@ keys:       any key of the configuration: algorithm.kl.coef=0.1 trainer.steps=50
 
 scar-ray COMMAND --help tells the options of a command; scar-ray --version the version."""
 
-_COMMANDS = {"train": "train", "sft": "supervised", "rm": "supervised", "report": "report", "explain": "explain"}
+_COMMANDS = {
+    "train": "train",
+    "sft": "supervised",
+    "rm": "supervised",
+    "report": "report",
+    "explain": "explain",
+    "probe": "probe",
+}
 """Commands and their modules in `scar_ray.commands`."""
 _FAILED, _MISTAKE = 1, 2
 

@@ -115,10 +115,13 @@ class RewardModel:
         """Whether it was loaded for attention."""
         return self._attention
 
-    def evaluate(self, jobs: Sequence[tuple[Response, CreditPlan]]) -> tuple[list[Evaluation], Workload]:
+    def evaluate(
+        self, jobs: Sequence[tuple[Response, CreditPlan]], *, check_finite: bool = True
+    ) -> tuple[list[Evaluation], Workload]:
         """Evaluations of the jobs, in their order. Identical sequences are computed once.
 
-        Raises SampleFailed, naming the sample, for a sequence over the model's limit or a score that is not finite.
+        Raises SampleFailed, naming the sample, for a sequence over the model's limit, and for a score that is not
+        finite unless the caller wants those as they are (`check_finite=False`).
         """
         assert self._attention or not any(plan.attention for _, plan in jobs), "not loaded for attention"
         index: dict[Encoded, int] = {}
@@ -136,7 +139,8 @@ class RewardModel:
         evaluations = []
         for rows, (response, plan) in zip(wanted, jobs, strict=True):
             values = scores[rows]
-            self._check_finite(values, response)
+            if check_finite:
+                self._check_finite(values, response)
             evaluations.append(
                 Evaluation(
                     score=float(values[0]),
