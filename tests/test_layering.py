@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "records": {"games"},
     "text": {"games", "records"},
     "credit": {"games", "records", "text"},
-    "config": {"games", "objectives", "records", "text", "credit"},
+    "parsing": {"games", "records", "text"},
+    "config": {"games", "objectives", "records", "text", "credit", "parsing"},
     "tasks": {"records", "text", "config"},
     "report": set(),
     # What a trainer needs of its workers; both sides are written against it.
