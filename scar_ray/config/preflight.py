@@ -15,6 +15,7 @@ from typing import Literal
 from scar_ray.config.errors import UserError
 from scar_ray.config.model_folder import ModelFolder, is_local, read_model_folder, same_tokenizer
 from scar_ray.config.schema import Config, DataSource
+from scar_ray.parsing import parser_folder
 
 _UNNEEDED_PACKAGES = ("torchvision", "torchaudio", "torchcodec")
 _DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
@@ -66,6 +67,7 @@ def missing(config: Config) -> list[str]:
         if isinstance(policy, ModelFolder):
             problems += _reward_length(config, policy, reward)
     problems += _data(config, "train")
+    problems += _parser(config)
     problems += _disk(config, policy.n_parameters if isinstance(policy, ModelFolder) else 0)
     if config.trainer.wandb and find_spec("wandb") is None:
         problems.append("trainer.wandb=true needs the package wandb; install it: pip install 'scar-ray[wandb]'")
@@ -144,6 +146,18 @@ def _data(config: Config, part: Literal["train", "test"]) -> Iterator[str]:
         source.source
     ).expanduser().is_file():
         yield f"task.{part}.source={source.source}: no such data file; give a JSONL, CSV or parquet file"
+
+
+def _parser(config: Config) -> Iterator[str]:
+    """What finds the phrases is built or installed, where phrases are asked for."""
+    name = config.credit.parser
+    if config.credit.method not in ("prefix", "scar") or name == "heuristic":
+        return
+    if name == "treebank":
+        if not parser_folder().is_dir():
+            yield "credit.parser=treebank: the parser is not there yet; `scar-ray parser build` trains it"
+    elif find_spec(name) is None:
+        yield f"credit.parser={name} needs the package {name}; install it, or use credit.parser=heuristic"
 
 
 def _disk(config: Config, n_parameters: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from scar_ray.config.cluster import RolloutPoolConfig as RolloutPoolConfig
 from scar_ray.config.combinations import conflicts
 from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
 from scar_ray.games import Estimator
+from scar_ray.parsing import ParserName
 from scar_ray.text.units import Unit
 
 Masking = Literal["delete", "blank", "mask", "pad", "attention"]
@@ -94,7 +95,7 @@ class CreditConfig(Section):
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
     """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper)."""
-    parser: Literal["heuristic", "treebank", "benepar", "stanza"] = "heuristic"
+    parser: ParserName = "heuristic"
     """What finds the phrases: our rules, the parser of `scar-ray parser build`, or one that you have installed."""
     audit_every: Whole = 10
     """prefix and scar: every so many steps one response is audited, its exact credits and its hindsight; 0: never."""

@@ -13,7 +13,7 @@ its forward pass; the update waits for both; the next rollout waits for the weig
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ from scar_ray.trainer.experience import (
     score_response,
     sequences_of,
 )
-from scar_ray.trainer.protocols import Learner, PPOBatch, RewardPool, RolloutPool
+from scar_ray.trainer.protocols import Learner, Parsing, PPOBatch, RewardPool, RolloutPool
 
 GAP_LIMITS = {"float32": 0.01, "bfloat16": 2.0}
 """Largest believable log-probability difference (nats) between engine and learner, by the policy's type."""
@@ -77,7 +77,10 @@ class Trainer:
         rollout: RolloutPool,
         reward: RewardPool,
         learner: Learner,
+        parsing: Parsing | None = None,
     ) -> None:
+        """`parsing` is what `credit` gets its constituents from, where that takes time."""
+        self._parsing = parsing
         self._config, self._prompts, self._credit = config, prompts, credit
         self._rollout, self._reward, self._learner = rollout, reward, learner
         kl = config.algorithm.kl
@@ -125,10 +128,22 @@ class Trainer:
         responses: list[Response] = []
         plans: dict[int, CreditPlan] = {}
         self._reward.begin(len(requests) + self._audits(step))
-        for response in self._rollout.generate(requests):
-            responses.append(response)
+        waiting: deque[Response] = deque()
+
+        def plan_next() -> None:
+            response = waiting.popleft()
             plans[response.row] = self._credit.plan(response)
             self._reward.submit(response, plans[response.row])
+
+        for response in self._rollout.generate(requests):
+            responses.append(response)
+            waiting.append(response)
+            if self._parsing is not None:
+                self._parsing.prefetch([response.text])
+            while waiting and (self._parsing is None or self._parsing.ready(waiting[0].text)):
+                plan_next()
+        while waiting:
+            plan_next()
         return sorted(responses, key=lambda response: response.row), plans
 
     def _audits(self, step: int) -> bool:

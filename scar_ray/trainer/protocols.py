@@ -73,6 +73,18 @@ class RolloutPool(Protocol):
         ...
 
 
+class Parsing(Protocol):
+    """Finds the constituents of texts in the background."""
+
+    def prefetch(self, texts: Sequence[str]) -> None:
+        """Starts on the texts; returns at once."""
+        ...
+
+    def ready(self, text: str) -> bool:
+        """Whether the text's constituents are there."""
+        ...
+
+
 class RewardPool(Protocol):
     """Evaluates responses and their coalitions, beside whatever else runs."""
 

@@ -5,7 +5,7 @@ import pytest
 from scar_ray.config.errors import ConfigError
 from scar_ray.config.load import load
 
-CREDITS = "abc, prefix, scar_sentence, scar_span, scar_token, sparse, uniform"
+CREDITS = "abc, prefix, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, sparse, uniform"
 
 UNKNOWN_NAMES = {
     "credit.unti=token": "unknown key credit.unti; did you mean credit.unit?",
@@ -22,7 +22,8 @@ UNKNOWN_NAMES = {
     "credits=abc": "unknown key credits; did you mean credit?",
     "seed.x=3": "unknown key seed.x; seed is a single value, write seed=VALUE",
     "credit.qqqq=1": (
-        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, alpha, budget, max_units, base"
+        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, masking, alpha, budget, max_units, "
+        "base, parser, audit_every"
     ),
     "hydra.run.dir=x": (
         "unknown key hydra.run.dir; the keys here are seed, name, runs, task, credit, algorithm, "
@@ -41,7 +42,8 @@ BAD_CHOICES = {
     "cluster=gpu": 'cluster: must be one of cpu, gpu8, gpu_shared, nodes2x8, got "gpu"; did you mean gpu8?',
     "algorithm=pop": 'algorithm: must be one of demo, paper, ppo, tiny, got "pop"; did you mean ppo?',
     "credit.unit=sentance": (
-        'credit.unit: must be one of token, span, sentence, got "sentance"; did you mean sentence?'
+        "credit.unit: must be one of token, word, span, sentence, paragraph, auto, "
+        'got "sentance"; did you mean sentence?'
     ),
     "cluster.learner.zero_stage=4": "cluster.learner.zero_stage: must be one of 0, 1, 2, 3, got 4",
     "model.policy.dtype=bf16": (
@@ -211,4 +213,7 @@ def test_combinations_are_left_alone_while_single_keys_are_wrong() -> None:
 def test_a_long_value_is_cut_in_the_line() -> None:
     with pytest.raises(ConfigError) as caught:
         load(["credit.unit=" + "x" * 500])
-    assert str(caught.value) == 'credit.unit: must be one of token, span, sentence, got "' + "x" * 76 + "..."
+    assert (
+        str(caught.value)
+        == 'credit.unit: must be one of token, word, span, sentence, paragraph, auto, got "' + "x" * 76 + "..."
+    )

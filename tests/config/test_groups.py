@@ -16,6 +16,9 @@ EXPLICIT = {
     "credit/scar_span": {"method", "unit"},
     "credit/scar_sentence": {"method"},
     "credit/scar_token": {"method"},
+    "credit/scar_word": {"method"},
+    "credit/scar_paragraph": {"method"},
+    "credit/scar_auto": {"method"},
     "algorithm/ppo": {"name"},
     "model/demo": {"policy.path", "reward.path"},
     "cluster/cpu": {"device"},
@@ -31,13 +34,16 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_groups_hold_the_choices_that_the_documentation_names() -> None:
-    assert CHOICES == {
+    assert {
         "task": ["demo", "imdb"],
-        "credit": ["abc", "prefix", "scar_sentence", "scar_span", "scar_token", "sparse", "uniform"],
+        "credit": [
+            *("abc", "prefix", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span", "scar_token", "scar_word"),
+            *("sparse", "uniform"),
+        ],
         "algorithm": ["demo", "paper", "ppo", "tiny"],
         "model": ["demo", "paper", "tiny"],
         "cluster": ["cpu", "gpu8", "gpu_shared", "nodes2x8"],
-    }
+    } == CHOICES
 
 
 @pytest.mark.parametrize("choice", [f"{group}/{name}" for group, names in CHOICES.items() for name in names])

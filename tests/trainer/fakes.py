@@ -15,7 +15,7 @@ from scar_ray.config.schema import Config
 from scar_ray.credit import CreditMethod, every_token
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response, SequenceScore, TokenRewards
 from scar_ray.trainer.loop import Trainer
-from scar_ray.trainer.protocols import Forward, PPOBatch, Sequences
+from scar_ray.trainer.protocols import Forward, Parsing, PPOBatch, Sequences
 
 TEXTS = ("good film", "not good at all", "a very long and dull film", "great")
 """Responses of 2, 4, 6 and 1 words; an EOS follows each."""
@@ -161,11 +161,16 @@ def config(sections: Mapping[str, Any] | None = None, **algorithm: Any) -> Confi
     return Config.model_validate(base)
 
 
-def bench(chosen: Config | None = None, method: CreditMethod | None = None, n_prompts: int = 8) -> Bench:
+def bench(
+    chosen: Config | None = None,
+    method: CreditMethod | None = None,
+    n_prompts: int = 8,
+    parsing: Parsing | None = None,
+) -> Bench:
     chosen = chosen or config()
     events: list[Any] = []
     rollout, reward = FakeRollout(events), FakeReward(events)
     learner = FakeLearner(events, rollout)
     method = method or credit.build(**chosen.credit.method_options())
-    trainer = Trainer(chosen, prompts(n_prompts), method, rollout, reward, learner)
+    trainer = Trainer(chosen, prompts(n_prompts), method, rollout, reward, learner, parsing)
     return Bench(trainer, rollout, reward, learner, events)

@@ -46,6 +46,32 @@ def test_an_audit_is_one_more_evaluation_of_a_response_of_its_step() -> None:
     assert metrics[0]["credit/audit_hindsight"] >= 0.0
 
 
+class SlowParsing:
+    """Has the first text it was given last."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events, self.texts = events, []
+
+    def prefetch(self, texts) -> None:
+        self.events.append("prefetch")
+        self.texts += texts
+
+    def ready(self, text: str) -> bool:
+        return len(self.texts) >= 3 and text != self.texts[-1]
+
+
+def test_responses_whose_parse_is_not_there_wait_while_others_are_sampled() -> None:
+    events: list[str] = []
+    it = bench(config({"credit": {"audit_every": 0}}), parsing=SlowParsing(events))
+    it.trainer.step(0)
+    assert events == ["prefetch"] * 4
+    submitted = [event for event in it.events if event.startswith(("finished", "submit"))]
+    assert submitted == [
+        *("finished 3", "finished 2", "finished 1", "submit 3", "submit 2"),
+        *("finished 0", "submit 1", "submit 0"),
+    ]
+
+
 def test_methods_without_coalitions_are_not_audited() -> None:
     it = bench(method=UniformCredit())
     assert not any("audit" in name for name in it.trainer.step(0).metrics)
