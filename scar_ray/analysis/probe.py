@@ -2,6 +2,11 @@
 
 Dense credit rests on the scores of responses of which units are missing, which few reward models were trained on.
 `probe_design.py` lists the parts, `probe_statistics.py` the numbers, `probe_verdict.py` the thresholds.
+
+    model = RewardModel(RewardModelConfig(path="models/imdb/reward"))
+    pairs = read_pairs(Path("reviews.jsonl"), count=1000, words=60, seed=0)
+    result = probe(model, read_responses(pairs, model.tokenizer), unit="span")
+    print(result.sentence())
 """
 
 from __future__ import annotations

@@ -108,6 +108,10 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     cell = row[column]
     if not isinstance(cell, str):
         raise UserError(f"{where}: column {column!r} holds {type(cell).__name__} {cell!r}; it must hold text")
+    try:
+        cell.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: column {column!r}: character {error.start} is half of a surrogate pair") from None
     return cell
 
 

@@ -54,7 +54,7 @@ def render(result: ProbeResult, model: str) -> str:
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>Scores of partial responses · scar_ray</title><style>{style}</style></head><body>"
         '<header><p class="brand">scar_ray</p><h1>Are scores of partial responses meaningful?</h1>'
-        f'<p class="sub">{clean(model)}. {clean(sample(result))}</p></header><main>'
+        f'<p class="sub">Reward model {clean(model)}, {clean(sample(result))}</p></header><main>'
         f'<section id="verdict"><h2>{verdict.capitalize()}</h2><p>{clean(result.sentence())}</p></section>'
         f'<section id="plots"><h2>By masking</h2>{_legend(result)}<div class="grid">{plots}</div></section>'
         f'<section id="numbers"><h2>Numbers</h2>{_table(result)}<p class="note">{_NOTE}</p>{missing}</section>'
@@ -92,7 +92,7 @@ def _mean_value(result: ProbeResult) -> Plot:
     return Plot(
         key="mean-value",
         title="Mean score against the share kept",
-        note=f"A flat line does not drift with length. Standard deviation of the full scores: {spread:.3g}.",
+        note=f"A flat line is no drift. Full scores: standard deviation {spread:.3g}.",
         x=Axis("share of the units kept", 0.0, 1.0),
         y=fitted_axis("mean score over the responses", np.concatenate([line.y for line in lines])),
         lines=tuple(lines),
@@ -109,6 +109,7 @@ def _line_styles(count: int) -> str:
     groups = [*((i, _DASHES[i]) for i in range(count)), (_REFERENCE, "1 3")]
     return "".join(f'[data-group="{i}"]{{--c:var(--c{i});--dash:{dash}}}' for i, dash in groups) + (
         ".legend li{display:inline-flex;align-items:center;gap:8px;padding:3px 9px}tr.head th{font-weight:600}"
+        ".scroll{max-height:none}"
     )
 
 

@@ -100,7 +100,7 @@ def spearman(x: FloatArray, y: FloatArray) -> float:
 
 def _ranks(x: FloatArray) -> FloatArray:
     _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
-    mean_ranks = np.asarray(np.cumsum(counts) - (counts - 1) / 2, dtype=np.float64)
+    mean_ranks: FloatArray = np.cumsum(counts) - (counts - 1) / 2
     return mean_ranks[which]
 
 
@@ -117,8 +117,9 @@ def _spread(x: FloatArray) -> float:
 def _centred(effects_Bs: FloatArray) -> FloatArray:
     """Every effect less the mean effect of its response, in one row."""
     known = np.isfinite(effects_Bs)
-    sums = np.where(known, effects_Bs, 0.0).sum(axis=1, keepdims=True)
-    return (effects_Bs - sums / np.maximum(known.sum(axis=1, keepdims=True), 1)).ravel()
+    means_B = np.where(known, effects_Bs, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    centred_Bs: FloatArray = effects_Bs - means_B[:, None]
+    return centred_Bs.ravel()
 
 
 def _same_sign(x: FloatArray, y: FloatArray) -> float:

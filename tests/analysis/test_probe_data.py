@@ -71,6 +71,7 @@ def test_the_rows_drawn_are_in_order_and_depend_on_the_seed(tmp_path: Path) -> N
         ('{"prompt": "a", "response": 3}', "column 'response' holds int 3; it must hold text"),
         ('{"text": null}', "column 'text' holds NoneType None; it must hold text"),
         ('{"prompt": "a", "response": " "}', "column 'response' is empty; every row must hold a response"),
+        ('{"text": "ab\\ud800"}', "column 'text': character 2 is half of a surrogate pair"),
         ('["a", "b"]', "holds list; every line must be one object"),
         ('{"prompt": ', "is no JSON (Expecting value: line 2 column 1 (char 12)); every line must be one object"),
     ],
