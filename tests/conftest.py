@@ -22,6 +22,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the real stack come first and, where tests run side by side, all in one process with one cluster."""
+    items.sort(key=lambda item: item.get_closest_marker("stack") is None)
+    for item in items:
+        if item.get_closest_marker("stack"):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of tiny models by name: policies (`tiny_models.POLICIES`) and reward models, one tokenizer for all."""
