@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "records": {"games"},
     "text": {"games", "records"},
     "credit": {"games", "records", "text"},
+    "analysis": {"games", "records", "text", "credit", "config", "tasks", "report", "scoring", "parsing"},
     "parsing": {"games", "records", "text"},
     "config": {"games", "objectives", "records", "text", "credit", "parsing"},
     "tasks": {"records", "text", "config"},

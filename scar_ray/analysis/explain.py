@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,11 @@ from scar_ray.analysis.explanation import ExplainedToken, ExplainedUnit, Explana
 from scar_ray.analysis.loading import load_reward_model
 from scar_ray.config.errors import UserError
 from scar_ray.config.load import load
+from scar_ray.config.schema import Config
 from scar_ray.credit import CreditMethod, build
+from scar_ray.parsing import load_bracketer
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, SequenceScore, TokenRewards
+from scar_ray.text.parse import parse
 
 if TYPE_CHECKING:
     from scar_ray.scoring import RewardModel, Workload
@@ -112,7 +116,7 @@ class Explainer:
                 "the reward model's tokenizer does not know the characters of its tokens; save it with tokenizer.json"
             )
         self._methods = [
-            _Method(word, build(**config.credit.method_options()), model.masked(config.credit.masking))
+            _Method(word, _built(config), model.masked(config.credit.masking))
             for word, config in zip(words, configs, strict=True)
         ]
 
@@ -174,6 +178,12 @@ class Explainer:
             reward_tokens=work.tokens,
             seconds=seconds,
         )
+
+
+def _built(config: Config) -> CreditMethod:
+    """The credit method, with the parser of `credit.parser`. ValueError where that is not installed."""
+    parser = partial(parse, bracketer=load_bracketer(config.credit.parser))
+    return build(**config.credit.method_options(), parser=parser)
 
 
 def _evaluated(model: RewardModel, response: Response, plan: CreditPlan) -> tuple[Evaluation, Workload]:

@@ -218,6 +218,14 @@ def test_a_wrong_setting_is_one_line(
         Explainer(reward_folders["llama"], credit, overrides=overrides)
 
 
+def test_the_parser_of_the_phrases_is_that_of_the_configuration(
+    reward_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # no parser has been built there
+    with pytest.raises(ValueError, match="scar-ray parser build"):
+        Explainer(reward_folders["llama"], overrides=["credit.parser=treebank"])
+
+
 def test_keys_of_the_model_need_a_model_that_is_not_loaded_yet(load_reward: Callable[..., RewardModel]) -> None:
     with pytest.raises(
         UserError, match=r"^model.reward.label: has no effect on an explanation, which takes credit.KEY;"
