@@ -48,9 +48,9 @@ def candidate_rewards(phi_K: FloatArray, lengths_K: FloatArray, scaling: Scaling
     lengths; "k_phi": K * phi_k, whose mean is that for equal lengths only; "raw": phi_k. ValueError when a length is
     not positive.
     """
-    phi_K, lengths_K = np.asarray(phi_K, dtype=np.float64), np.asarray(lengths_K, dtype=np.float64)
+    phi_K, lengths_K = np.array(phi_K, dtype=np.float64), np.asarray(lengths_K, dtype=np.float64)
     if phi_K.shape != lengths_K.shape or not (lengths_K > 0).all():
         raise ValueError(f"lengths: one positive length for each of {len(phi_K)} candidates is needed, got {lengths_K}")
-    if scaling == "length_exact":
-        return phi_K * lengths_K.sum() / lengths_K
-    return len(phi_K) * phi_K if scaling == "k_phi" else phi_K.copy()
+    factors = {"length_exact": lengths_K.sum() / lengths_K, "k_phi": float(len(phi_K)), "raw": 1.0}
+    phi_K *= factors[scaling]
+    return phi_K
