@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 from nltk.tree import Tree as TreebankTree
 from shap.maskers._text import partition_tree
 
 from scar_ray.games.tree import Tree, balanced
+from scar_ray.parsing import ParserName, load_bracketer
 from scar_ray.text.heuristic import heuristic_tree
 
 HELD_OUT = 400
@@ -49,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--treebank", required=True, type=Path, help="NLTK's treebank.zip")
     sentences = read_treebank(parser.parse_args().treebank)[-HELD_OUT:]
-    rows = [measured(name, parse, sentences) for name, parse in PARSERS.items()]
+    rows = [measured(name, parse, sentences) for name, parse in {**PARSERS, **trained_parsers()}.items()]
     print(f"{'tree':<20}{'F1':>8}{'<= 40':>8}{'no marks':>10}{'ms':>8}")
     for row in rows:
         print(f"{row['tree']:<20}{row['f1']:>8}{row['f1_40']:>8}{row['f1_no_marks']:>10}{row['ms']:>8}")
@@ -149,6 +151,20 @@ def shap_heuristic(words: Sequence[str]) -> Tree:
     for left, right, _, _ in partition_tree([brackets.get(word, word) for word in words], []):
         subtrees.append((subtrees[int(left)], subtrees[int(right)]))
     return subtrees[-1]
+
+
+def trained_parsers() -> dict[str, Parser]:
+    """The trained and pretrained parsers that are on this machine; the others are named."""
+    found: dict[str, Parser] = {}
+    for name in get_args(ParserName):
+        try:
+            bracketer = load_bracketer(name)
+        except ValueError as error:
+            print(f"left out: {error}")
+            continue
+        if bracketer is not None:
+            found[name] = bracketer.bracket
+    return found
 
 
 PARSERS: dict[str, Parser] = {

@@ -5,6 +5,7 @@
     scar-ray report RUN [RUN ...] [--out FILE]
     scar-ray probe --reward-model M --data FILE [OPTION ...] [KEY=VALUE ...]
     scar-ray explain --reward-model M (--prompt TEXT --response TEXT | --file FILE) [--html FILE] [KEY=VALUE ...]
+    scar-ray parser build [--treebank PATH] [--out DIR]
 
 Exit codes: 0 done, 1 a run failed, 2 the user's mistake (one line on stderr), 130 interrupted.
 """
@@ -35,6 +36,7 @@ commands:
   report    one HTML page from finished or running runs: scar-ray report runs/NAME
   probe     are a reward model's scores of partial responses meaningful? scar-ray probe --reward-model M --data FILE
   explain   which words of a response earned its score, under one or more credit methods
+  parser    train a constituency parser for span units from NLTK's treebank: scar-ray parser build
 
 groups:     task, credit, algorithm, model, cluster: a group's choice is one word, credit=abc
 keys:       any key of the configuration: algorithm.kl.coef=0.1 trainer.steps=50
@@ -49,6 +51,7 @@ _COMMANDS = {
     "report": "report",
     "explain": "explain",
     "probe": "probe",
+    "parser": "parser",
 }
 """Commands and their modules in `scar_ray.commands`."""
 _FAILED, _MISTAKE = 1, 2

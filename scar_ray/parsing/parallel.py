@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -127,11 +128,12 @@ class ParallelParser:
 
     def close(self) -> None:
         """Ends the processes; texts that wait for one are given up."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed = True
             for worker in self._workers:
                 worker.end()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True)
 
     def _parse_in_worker(self, text: str) -> Parse | None:
         """The text's parse; None when its process died or took longer than the limit, and so has been replaced."""
@@ -190,6 +192,7 @@ class _Worker:
 
 def _serve(connection: Connection, name: str, folder: Path | None) -> None:
     """The life of a process: None or what is wrong once the parser is loaded, then a parse for each text."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, but the step is finished first
     try:
         bracketer = load_bracketer(name, folder)
     except ValueError as error:

@@ -49,6 +49,21 @@ def test_a_text_is_parsed_and_counted_once(pool):
     assert pool.counts == before
 
 
+def test_a_text_is_ready_once_its_parse_is_there(pool):
+    text = "the child follows the old bird."
+    assert not pool.ready(text)
+    pool.parse(text)
+    assert pool.ready(text)
+
+
+def test_ctrl_c_leaves_the_processes_to_finish_the_step(pool):
+    before = processes(pool)
+    for process in before:
+        os.kill(process.pid, signal.SIGINT)
+    assert [pool.parse(f"the dog likes {number} cats.").fallbacks for number in range(4)] == [0, 0, 0, 0]
+    assert processes(pool) == before
+
+
 def test_a_process_that_dies_is_replaced(pool):
     before = processes(pool)
     for process in before:
