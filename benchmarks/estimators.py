@@ -1,88 +1,81 @@
-"""Error of the estimators of scar_ray.games on synthetic games that resemble text.
+"""Error of the estimators of scar_ray.games on a real reward model, against shap and shapiq.
 
-    python benchmarks/estimators.py [--games 24]
+    scar-ray rm task=imdb task.train.source=imdb_train.jsonl.gz task.test.source=imdb_test.jsonl.gz \\
+        model.reward.dtype=float32 model.scratch.layers=2
+    python benchmarks/estimators.py --reward-model imdb/reward --data imdb_test.jsonl.gz [--shapiq-python PYTHON]
 
-16 words have effects of their own, two of them negate the words up to two places later, three phrases bring a bonus,
-and the sum is squashed by tanh; with noise, every coalition's value is disturbed independently. Prints the median
-relative L2 error to the exact Shapley value / to the exact Owen value of the tree, at each budget.
+Three parts, each with a JSON file of its own in the output folder: `small` (8 to 14 players, exact values), `long` (40
+to 60 tokens, shap's PartitionExplainer) and `units` (granularity). A part that is not run is reported from its file.
+shapiq may live in another Python than this one (`--shapiq-python`). Writes `table.md` and the plots as well. About a
+quarter of an hour on 2 cores; `--quick` is a smoke test of under a minute.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
 
-import numpy as np
+import granularity
+import long_responses
+import small_games
+from estimator_report import write_report
+from review_games import reward_scorer, texts
 
-from scar_ray.games import MAX_COALITIONS, balanced, choose, owen, owen_coalitions, shapley
-
-N = 16
-BUDGETS = (60, 90, 120, 160, 256, 512)
-ESTIMATORS = ("paired_tree", "shifted_trees", "kernel", "permutations", "contiguous", "myerson")
-POWERS = 1 << np.arange(N)
-
-
-def text_game(rng, noise):
-    """Values of all 2^N coalitions, an array over bit masks."""
-    present = (np.arange(2**N)[:, None] >> np.arange(N) & 1).astype(float)
-    worth = rng.normal(size=N)
-    negators = {int(i) for i in rng.choice(N, 2, replace=False)}
-    v = np.zeros(2**N)
-    for i in range(N):
-        effect = present[:, i] * worth[i]
-        for j in (i - 1, i - 2):
-            if j in negators and i not in negators:
-                effect = effect * (1 - 1.5 * present[:, j])
-        v += effect
-    for _ in range(3):
-        start, length = rng.integers(0, N - 3), rng.integers(2, 5)
-        v += 1.5 * rng.normal() * present[:, start : start + length].all(axis=1)
-    v = 4 * np.tanh(0.75 * v / v.std())
-    return v + noise * v.std() * rng.normal(size=2**N)
+PARTS = ("small", "long", "units")
 
 
-def random_tree(rng, start=0, end=N):
-    """A tree over neighbours with two to four children a node."""
-    if end - start == 1:
-        return start
-    k = min(int(rng.integers(2, 5)), end - start)
-    cuts = sorted(rng.choice(np.arange(start + 1, end), k - 1, replace=False).tolist())
-    return tuple(random_tree(rng, a, b) for a, b in zip([start, *cuts], [*cuts, end], strict=True))
-
-
-def errors(n_games, noise, shape):
-    """Median errors, of shape (budgets, estimators, 2)."""
-    found = []
-    for seed in range(n_games):
-        rng = np.random.default_rng(seed)
-        v = text_game(rng, noise)
-        tree = balanced(N) if shape == "balanced" else random_tree(rng)
-        while owen_coalitions(tree) > MAX_COALITIONS:
-            tree = random_tree(rng)
-
-        def credits_of(plan, v=v):
-            return plan.credits(v[plan.coalitions_Cn @ POWERS])
-
-        exact = [credits_of(shapley(N)), credits_of(owen(tree))]
-        plans = [[choose(tree, estimator, budget) for estimator in ESTIMATORS] for budget in BUDGETS]
-        found.append(
-            [
-                [[np.linalg.norm(credits_of(plan) - e) / np.linalg.norm(e) for e in exact] for plan in row]
-                for row in plans
-            ]
-        )
-    return np.median(found, axis=0)
-
-
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--games", type=int, default=24)
-    n_games = parser.parse_args().games
-    for noise in (0.0, 0.25):
-        for shape in ("balanced", "random"):
-            print(f"\nnoise {noise}, {shape} trees\nbudget  " + "  ".join(f"{name:>13}" for name in ESTIMATORS))
-            for budget, row in zip(BUDGETS, errors(n_games, noise, shape), strict=True):
-                print(f"{budget:6}  " + "  ".join(f"{s:6.3f}/{o:6.3f}" for s, o in row))
+    parser.add_argument("--reward-model", required=True, help="folder of the reward model")
+    parser.add_argument("--data", required=True, type=Path, help="held-out reviews (text), JSON lines, gzip")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "estimators")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--shapiq-python", help="a Python with shapiq and numpy; without it shapiq is left out")
+    parser.add_argument("--quick", action="store_true", help="a few small games only")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    scorer, tokenizer = reward_scorer(arguments.reward_model)
+    for part in arguments.parts:
+        reviews = texts(arguments.data)
+        if part == "small":
+            sizes = small_games.QUICK_SIZES if arguments.quick else small_games.SIZES
+            found = small_games.tables(reviews, tokenizer, scorer, sizes)
+            result = small_games.compare(found, small_games.BUDGETS, arguments.shapiq_python)
+        elif part == "long":
+            count, pairs = (1, 2) if arguments.quick else (12, 40)
+            result = long_responses.compare(reviews, tokenizer, scorer, count, pairs)
+        else:
+            each, pairs = (1, 2) if arguments.quick else (4, 40)
+            result = granularity.compare(reviews, tokenizer, scorer, each, pairs)
+        result["made_by"] = made_by(arguments)
+        (arguments.out / f"{part}.json").write_text(json.dumps(rounded(result)) + "\n")
+    write_report(arguments.out)
+
+
+def made_by(arguments: argparse.Namespace) -> dict[str, object]:
+    """Versions, machine and settings, without paths."""
+    names = ("numpy", "shap", "torch", "transformers")
+    return {
+        "quick": arguments.quick,
+        "python": platform.python_version(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def rounded(value: object) -> object:
+    """Floats with 5 significant digits, so that the files stay small."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
