@@ -72,4 +72,4 @@ def linkage(tree: Tree, n: int) -> np.ndarray:
         return n + len(rows) - 1, left_size + right_size
 
     walk(tree)
-    return np.array(rows)
+    return np.array(rows).reshape(-1, 4)

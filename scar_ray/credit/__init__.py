@@ -13,7 +13,7 @@ Every method's token rewards add up to the sequence score, `rewards_T.sum() == s
 How to add a method
 -------------------
 1. Write one file here with a frozen dataclass. Its fields are its options, with names and types of
-   `config.schema.CreditConfig` (unit, estimator, alpha, budget, max_units, base), as many as it needs::
+   `config.schema.CreditConfig` (unit, estimator, alpha, budget, max_units, base) and `parser`, as many as it needs::
 
        @dataclass(frozen=True, slots=True)
        class FirstCredit(CreditMethod):
@@ -34,7 +34,8 @@ How to add a method
                return TokenRewards(rewards_T, plan.units, credits_n)
 
    A method that needs values of coalitions puts a `scar_ray.games.Plan` into `CreditPlan.game` (coalitions,
-   and the linear map from their values to credits) and ends with `assign_credits`, as `prefix.py` does.
+   and the linear map from their values to credits), sets `plays_game = True` so that it is audited, and ends with
+   `assign_credits`, as `prefix.py` does.
 2. Give it a name in `METHODS` below, in `CreditConfig.method`, and a file `configs/credit/<name>.yaml`.
 
 The tests of tests/credit/test_contract.py run for every name in `METHODS`, so the new method is covered.

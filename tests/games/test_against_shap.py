@@ -2,9 +2,21 @@
 
 import numpy as np
 import pytest
+from game_strategies import trees
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle_games import credits_of, linkage
 
-from scar_ray.games import balanced, fixed_context, leaves, owen, owen_coalitions, paired_tree
+from scar_ray.games import (
+    balanced,
+    fixed_context,
+    leaves,
+    owen,
+    owen_coalitions,
+    paired_tree,
+    shapley,
+)
+from scar_ray.games.tree import collapsed
 
 TREES = {
     "two": (0, 1),
@@ -120,3 +132,33 @@ def test_fixed_contexts_equal_those_of_the_partition_explainer(tree, context):
 def test_owen_values_equal_the_coalition_explainer_on_trees_of_any_width(tree):
     v = np.random.default_rng(5).normal(size=2 ** len(leaves(tree)))
     np.testing.assert_allclose(credits_of(owen(tree), v), explain_wide(tree, v), atol=1e-9)
+
+
+@given(tree=trees(max_players=8, binary=True), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+@pytest.mark.filterwarnings("ignore")
+def test_random_binary_trees_have_the_values_of_the_partition_and_the_exact_explainer(tree, seed):
+    v = np.random.default_rng(seed).normal(size=2 ** len(leaves(tree)))
+    got = credits_of(owen(tree), v)
+    np.testing.assert_allclose(got, explain(tree, v, "PartitionExplainer", fixed_context=None)[0], atol=1e-9)
+    np.testing.assert_allclose(got, explain(tree, v, "ExactExplainer")[0], atol=1e-9)
+
+
+@given(tree=trees(min_players=2, max_players=7), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
+@pytest.mark.filterwarnings("ignore")
+def test_random_trees_of_any_width_have_the_values_of_the_coalition_explainer(tree, seed):
+    v = np.random.default_rng(seed).normal(size=2 ** len(leaves(tree)))
+    np.testing.assert_allclose(credits_of(owen(tree), v), explain_wide(collapsed(tree), v), atol=1e-9)
+
+
+@pytest.mark.parametrize("n", range(9))
+@pytest.mark.filterwarnings("ignore")
+def test_shapley_values_equal_the_exact_explainer_without_a_tree(n):
+    shap = pytest.importorskip("shap", reason="the dev extra of this Python version has no shap")
+    v = np.random.default_rng(n).normal(size=2**n)
+    explainer = shap.ExactExplainer(
+        lambda rows: v[(np.asarray(rows) > 0.5) @ (1 << np.arange(n))], lambda mask, x: (x * mask).reshape(1, -1)
+    )
+    expected = explainer(np.ones((1, n)), silent=True, max_evals=10**9).values.ravel()
+    np.testing.assert_allclose(credits_of(shapley(n), v), expected, atol=1e-9)
