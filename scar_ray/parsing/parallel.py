@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +20,7 @@ from scar_ray.parsing import load_bracketer
 from scar_ray.text.parse import Parse, parse
 
 _CONTEXT = multiprocessing.get_context("spawn")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _STARTUP_S = 300.0
 """A process that takes longer to load its parser counts as dead."""
 
@@ -158,7 +161,8 @@ class _Worker:
         self._connection, theirs = _CONTEXT.Pipe()
         self._ready = False
         self.process = _CONTEXT.Process(target=_serve, args=(theirs, name, folder), daemon=True)
-        self.process.start()
+        with _one_thread():
+            self.process.start()
         theirs.close()
 
     def problem(self) -> str | None:
@@ -188,6 +192,21 @@ class _Worker:
     def end(self) -> None:
         self.process.kill()
         self.process.join()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes that start now compute in one thread each; with more, they wait for each other."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(connection: Connection, name: str, folder: Path | None) -> None:

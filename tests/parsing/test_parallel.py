@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,17 @@ def test_a_text_is_parsed_and_counted_once(pool):
     before = pool.counts
     assert pool.parse("the bird follows the dog.") is first
     assert pool.counts == before
+
+
+def test_processes_compute_in_one_thread_and_the_environment_here_stays(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with ParallelParser("heuristic", processes=1, seconds_per_text=LONG_S) as parser:
+        (process,) = processes(parser)
+        theirs = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        assert {b"OMP_NUM_THREADS=1", b"MKL_NUM_THREADS=1", b"OPENBLAS_NUM_THREADS=1"} <= set(theirs)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
 
 
 def test_a_text_is_ready_once_its_parse_is_there(pool):
