@@ -85,7 +85,7 @@ def sample(result: ProbeResult) -> str:
 def as_text(result: ProbeResult) -> str:
     """The whole result for a terminal of 80 columns (with four maskings): the table, then the verdict in words."""
     lines = [
-        sample(result),
+        fill(sample(result), 80),
         "",
         f"{'credit.masking':{_LABEL}}" + "".join(f"{name:>{_CELL}}" for name in result.measured),
     ]
