@@ -50,7 +50,7 @@ def main() -> None:
             count, pairs = (1, 2) if arguments.quick else (12, 40)
             result = long_responses.compare(reviews, tokenizer, scorer, count, pairs)
         else:
-            each, pairs = (1, 2) if arguments.quick else (4, 40)
+            each, pairs = (1, 2) if arguments.quick else (3, 30)
             result = granularity.compare(reviews, tokenizer, scorer, each, pairs)
         result["made_by"] = made_by(arguments)
         (arguments.out / f"{part}.json").write_text(json.dumps(rounded(result)) + "\n")

@@ -21,7 +21,6 @@ from scar_ray.text.units import segment
 SHAP_BUDGETS = (64, 128, 250, 500, 1000, 2000)
 SHAP_DEFAULT = 500
 BUDGETS: dict[Estimator, tuple[int, ...]] = {
-    "auto": (32, 64, 128, 256, 512),
     "paired_tree": (32, 64, 128, 256),
     "shifted_trees": (256, 384, 512),
     "kernel": (64, 128, 192, 256, 384, 512),

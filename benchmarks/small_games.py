@@ -19,7 +19,7 @@ from scar_ray.text.units import Unit, segment
 
 BUDGETS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 ESTIMATORS: tuple[Estimator, ...] = (
-    "auto", "paired_tree", "shifted_trees", "kernel", "permutations", "contiguous", "myerson",
+    "owen", "paired_tree", "shifted_trees", "kernel", "permutations", "contiguous", "myerson",
     "fixed_context_0", "fixed_context_1",
 )  # fmt: skip
 SIZES: tuple[tuple[int, Unit, int], ...] = (
@@ -75,6 +75,8 @@ def compare(found: Sequence[Table], budgets: Sequence[int], shapiq_python: str |
         targets = {name: plan.credits(one.values[one.rows(plan.coalitions_Cn)]) for name, plan in exact.items()}
         for estimator in ESTIMATORS:
             for budget in budgets:
+                if estimator == "owen" and owen_coalitions(one.tree) > budget:
+                    continue
                 plan = choose(one.tree, estimator, budget)
                 at = one.rows(plan.coalitions_Cn)
                 credits_n = plan.credits(one.values[at])

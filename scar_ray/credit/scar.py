@@ -8,7 +8,7 @@ from scar_ray.credit.base import Base, CreditMethod, assign_credits
 from scar_ray.games import Estimator, choose
 from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
 from scar_ray.text.parse import Parser, parse
-from scar_ray.text.units import Unit, affordable, segment
+from scar_ray.text.units import Unit, affordable, merge, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,17 @@ class ScarCredit(CreditMethod):
     def plan(self, response: Response) -> CreditPlan:
         """The units and coalitions of `response`.
 
-        Where even the paired tree would exceed the budget, neighbouring units are merged until it fits, for "auto"
-        and "paired_tree"; other estimators work with the budget that there is.
+        Neighbouring units are merged until the budget gives every unit a value of its own: for "auto" one random
+        order and its reverse, two coalitions a unit, for "paired_tree" that tree. Other estimators work with the
+        budget that there is.
         ValueError when estimator is "shapley" or "owen" and needs more coalitions than the budget.
         """
         units = segment(response, self.unit, self.max_units, parser=self.parser, budget=self.budget)
         if len(units) == 0:
             return CreditPlan(units)
-        if self.estimator in ("auto", "paired_tree"):
+        if self.estimator == "auto":
+            units = merge(units, self.budget // 2)
+        elif self.estimator == "paired_tree":
             units = affordable(units, self.budget)
         return CreditPlan(units, choose(units.tree, self.estimator, self.budget))
 

@@ -6,7 +6,7 @@ it will ask for. Plans depend on the structure only, so they are cached and shar
 
 | estimator       | credits                                                        | coalitions without a budget |
 |-----------------|----------------------------------------------------------------|-----------------------------|
-| auto            | owen where it fits, kernel from 2 paired trees on, paired_tree | at most the budget          |
+| auto            | owen where it fits, kernel from 8n on, permutations, paired_tree | at most the budget        |
 | shapley         | exact Shapley value                                            | 2^n, or refused             |
 | owen            | exact Owen value of the tree, of any width                     | `owen_coalitions`, or refused |
 | paired_tree     | each node alone and everything but it                          | at most 4n - 4              |

@@ -32,6 +32,9 @@ Estimator = Literal[
     "fixed_context_1",
 ]
 
+KERNEL_FROM = 8
+"""Coalitions a player from which paired KernelSHAP is the best use of a budget."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -113,16 +116,21 @@ def cost(tree: Tree, estimator: Estimator, budget: int, *, prompt_tokens: int, r
 def _used(tree: Tree, estimator: Estimator, budget: int) -> Estimator:
     """The estimator that stands behind "auto", and any other one itself; ValueError if it is exact and does not fit.
 
-    "auto" is the exact Owen value where it fits; paired KernelSHAP from twice the coalitions of the paired tree
-    on; the paired tree below that. On games that resemble text (`benchmarks/estimators.py`) KernelSHAP is then
-    nearest to the Shapley value, and to the Owen value where values are noisy; without noise the paired tree and
-    shifted trees can be a little nearer to the Owen value.
+    "auto" is the exact Owen value where it fits; paired KernelSHAP from KERNEL_FROM coalitions a player on; the
+    paired tree where it fits but not two random orders and their reverses, or where not even one does;
+    permutations else. That is what is nearest to the Shapley value on a reward model of real text
+    (`benchmarks/estimators.py`): one order and its reverse beat a paired tree or a regression cut short.
     """
     check_budget(budget)
     if estimator == "auto":
+        n = n_players(tree)
         if owen_coalitions(tree) <= min(budget, MAX_COALITIONS):
             return "owen"
-        return "kernel" if budget >= 2 * paired_tree_coalitions(tree) else "paired_tree"
+        if budget >= KERNEL_FROM * n:
+            return "kernel"
+        if budget < 2 * n or paired_tree_coalitions(tree) <= budget < 4 * n - 2:
+            return "paired_tree"
+        return "permutations"
     if estimator in ("shapley", "owen"):
         needed = coalitions_needed(tree, estimator)
         if needed > budget:

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 from scar_ray.games import paired_tree_coalitions
 from scar_ray.games.tree import Tree, halved
@@ -45,10 +45,12 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     the unit before, opening marks and function words that stand alone the unit after. Too many units are merged
     as `merge` does. `parser` makes the trees; by default it is the heuristic, which needs no resources.
 
-    "auto" takes the finest of these five that has at most `max_units` units and a paired tree, the cheapest
-    estimator that gives every unit a value of its own, of at most `budget` coalitions (at least 2). Where not even
-    paragraphs do, they are merged until they do. So short responses get tokens, longer ones words, phrases and so
-    on, at a cost that the budget bounds. `budget` is for "auto" only; `Units.granularity` says what was taken.
+    "auto" takes tokens, merged until there are at most `max_units` and at most budget / 2 of them: n units need 2n
+    coalitions for one random order and its reverse, the cheapest estimate that gives every unit a value of its
+    own. So short responses get tokens; in longer ones words, then phrases close up, the smallest first, at a cost
+    that the budget bounds. At equal reward-model tokens that is nearer to the tokens' Shapley values than fixed
+    words, phrases or sentences (`benchmarks/granularity.py`). `budget`, at least 2, is for "auto" only;
+    `Units.granularity` says what was cut before merging.
 
     A response without content tokens has no units, `Units((), ())`, one without characters has a single one.
 
@@ -60,13 +62,9 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
         return Units((response.n_content,), 0)
     parsed = parser(response.text)
     places = _places(response.text, response.token_spans[: response.n_content], parsed.word_ends)
-    if unit != "auto":
-        return merge(_units(places, parsed, unit), max_units)
-    for granularity in get_args(Granularity):
-        units = _units(places, parsed, granularity)
-        if len(units) <= max_units and paired_tree_coalitions(units.tree) <= budget:
-            return units
-    return affordable(merge(units, max_units), budget)
+    if unit == "auto":
+        return merge(_units(places, parsed, "token"), min(max_units, budget // 2))
+    return merge(_units(places, parsed, unit), max_units)
 
 
 def _units(places: Sequence[Place], parsed: Parse, granularity: Granularity) -> Units:

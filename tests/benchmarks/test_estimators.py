@@ -78,7 +78,7 @@ def test_small_games_are_compared_with_their_exact_values():
     assert result["shapiq"] == "not installed"
     at = {(row["estimator"], row["budget"]): row for row in result["rows"]}
     assert at["kernel", 256]["shapley"]["l2"] == pytest.approx(0.0, abs=1e-9)
-    assert at["auto", 256]["owen"]["l2"] == pytest.approx(0.0, abs=1e-9)
+    assert at["owen", 256]["owen"]["l2"] == pytest.approx(0.0, abs=1e-9)
     assert at["permutations", 16]["evaluations"] == 16
     assert at["kernel", 16]["tokens"] == 16 * (4 + 4 + 1)
 

@@ -135,11 +135,19 @@ def test_exact_values_too_large_to_hold_are_refused_at_once():
         prefixes(0)
 
 
-def test_auto_is_owen_where_it_fits_then_kernel_with_budget_to_spare_else_the_paired_tree():
-    assert choose(balanced(16), "auto", 172).estimator == "owen"
-    assert choose(balanced(16), "auto", 171).estimator == "kernel"
-    assert choose(balanced(16), "auto", 119).estimator == "paired_tree"
-    assert choose(balanced(16), "auto", 10).estimator == "paired_tree"
+def test_auto_is_owen_where_it_fits_then_what_is_best_at_so_many_coalitions_a_player():
+    used = {budget: choose(balanced(16), "auto", budget).estimator for budget in (172, 171, 128, 127, 62, 61, 60)}
+    assert used == {
+        172: "owen",
+        171: "kernel",
+        128: "kernel",
+        127: "permutations",
+        62: "permutations",
+        61: "paired_tree",
+        60: "paired_tree",
+    }
+    assert [choose(balanced(16), "auto", budget).estimator for budget in (59, 32)] == ["permutations"] * 2
+    assert choose(balanced(16), "auto", 31).estimator == "paired_tree"
     assert choose(right_chain(40), "auto", 10**9).estimator == "kernel"
 
 

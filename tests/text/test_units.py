@@ -170,14 +170,14 @@ def test_a_parser_decides_on_phrases_and_hierarchy():
     assert segment(response, "word", 64, parser=chains).tree == (0, (1, (2, (3, (4, (5, 6))))))
 
 
-def test_auto_takes_the_finest_granularity_that_the_budget_and_max_units_allow():
+def test_auto_takes_tokens_merged_until_the_budget_pays_for_two_coalitions_each():
     tokens = ["The", " mov", "ie", " was", " not", " very", " good", "!", " I", " left", ".", "\n\n", "Bye"]
     response = make_response(tokens)
-    taken = [segment(response, "auto", 64, budget=budget) for budget in (42, 41, 33, 11, 7, 3)]
-    assert [units.granularity for units in taken] == ["token", "word", "span", "sentence", "paragraph", "paragraph"]
-    assert [len(units) for units in taken] == [13, 11, 4, 3, 2, 1]
-    assert segment(response, "auto", 12).granularity == "word"
-    assert segment(response, "auto", 2).granularity == "paragraph"
+    taken = [segment(response, "auto", 64, budget=budget) for budget in (26, 25, 8, 3)]
+    assert [len(units) for units in taken] == [13, 12, 3, 1]
+    assert unit_texts(response, taken[1])[:2] == ["The", " movie"]
+    assert segment(response, "auto", 12) == taken[1]
+    assert {units.granularity for units in taken} == {"token"}
 
 
 def test_units_say_what_they_were_cut_as_also_after_merging():
@@ -223,7 +223,7 @@ def test_units_partition_the_content_of_any_response(unit, response, max_units):
 def test_auto_never_exceeds_its_budget(response, max_units, budget):
     units = segment(response, "auto", max_units, budget=budget)
     check(response, units, max_units)
-    assert paired_tree_coalitions(units.tree) <= budget
+    assert 2 * len(units) <= budget
 
 
 @given(response=responses(), more=st.integers(1, 20), fewer=st.integers(1, 20))
