@@ -35,16 +35,15 @@ class ScarCredit(CreditMethod):
     def plan(self, response: Response) -> CreditPlan:
         """The units and coalitions of `response`.
 
-        Neighbouring units are merged until the budget gives every unit a value of its own: for "auto" one random
-        order and its reverse, two coalitions a unit, for "paired_tree" that tree. Other estimators work with the
-        budget that there is.
+        Neighbouring units are merged until the budget gives every unit a value of its own: for "auto" 2n + 2
+        coalitions for n units, for "paired_tree" that tree. Other estimators work with the budget that there is.
         ValueError when estimator is "shapley" or "owen" and needs more coalitions than the budget.
         """
         units = segment(response, self.unit, self.max_units, parser=self.parser, budget=self.budget)
         if len(units) == 0:
             return CreditPlan(units)
         if self.estimator == "auto":
-            units = merge(units, self.budget // 2)
+            units = merge(units, max(self.budget // 2 - 1, 1))
         elif self.estimator == "paired_tree":
             units = affordable(units, self.budget)
         return CreditPlan(units, choose(units.tree, self.estimator, self.budget))

@@ -45,9 +45,8 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     the unit before, opening marks and function words that stand alone the unit after. Too many units are merged
     as `merge` does. `parser` makes the trees; by default it is the heuristic, which needs no resources.
 
-    "auto" takes tokens, merged until there are at most `max_units` and at most budget / 2 of them: n units need 2n
-    coalitions for one random order and its reverse, the cheapest estimate that gives every unit a value of its
-    own. So short responses get tokens; in longer ones words, then phrases close up, the smallest first, at a cost
+    "auto" takes tokens, merged until there are at most `max_units` and at most budget / 2 - 1 of them: n units need
+    2n + 2 coalitions for every unit alone and everything but that unit, the cheapest estimate that looks at both. So short responses get tokens; in longer ones words, then phrases close up, the smallest first, at a cost
     that the budget bounds. At equal reward-model tokens that is nearer to the tokens' Shapley values than fixed
     words, phrases or sentences (`benchmarks/granularity.py`). `budget`, at least 2, is for "auto" only;
     `Units.granularity` says what was cut before merging.
@@ -63,7 +62,7 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     parsed = parser(response.text)
     places = _places(response.text, response.token_spans[: response.n_content], parsed.word_ends)
     if unit == "auto":
-        return merge(_units(places, parsed, "token"), min(max_units, budget // 2))
+        return merge(_units(places, parsed, "token"), min(max_units, max(budget // 2 - 1, 1)))
     return merge(_units(places, parsed, unit), max_units)
 
 

@@ -33,6 +33,7 @@ SAMPLED = [
     "auto",
     "paired_tree",
     "shifted_trees",
+    "paired_flat",
     "permutations",
     "kernel",
     "contiguous",
@@ -40,8 +41,8 @@ SAMPLED = [
     "fixed_context_0",
     "fixed_context_1",
 ]
-STRUCTURAL = ["paired_tree", "shifted_trees", "kernel", "fixed_context_0", "fixed_context_1"]
-PAIRED = ["paired_tree", "shifted_trees", "permutations", "kernel"]
+STRUCTURAL = ["auto", "paired_tree", "shifted_trees", "kernel", "fixed_context_0", "fixed_context_1"]
+PAIRED = ["paired_tree", "paired_flat", "shifted_trees", "permutations", "kernel"]
 
 every_sampled = pytest.mark.parametrize("estimator", SAMPLED)
 budgets = st.integers(2, 40) | st.integers(41, 300)
@@ -270,7 +271,7 @@ def test_a_chain_of_forty_players_is_refused_or_estimated_but_never_started():
                 ask(tree, estimator, 256)
     with pytest.raises(ValueError, match="40 players needs more than 65536 coalitions"):
         owen(tree)
-    assert choose(tree, "auto", 256).estimator == "permutations"
+    assert choose(tree, "auto", 256).estimator == "paired_flat"
     assert choose(tree, "auto", 2**50).n_coalitions <= 65536
 
 

@@ -141,12 +141,12 @@ def test_auto_is_owen_where_it_fits_then_what_is_best_at_so_many_coalitions_a_pl
         172: "owen",
         171: "kernel",
         128: "kernel",
-        127: "permutations",
-        62: "permutations",
-        61: "paired_tree",
-        60: "paired_tree",
+        127: "paired_flat",
+        62: "paired_flat",
+        61: "paired_flat",
+        60: "paired_flat",
     }
-    assert [choose(balanced(16), "auto", budget).estimator for budget in (59, 32)] == ["permutations"] * 2
+    assert [choose(balanced(16), "auto", budget).estimator for budget in (34, 33)] == ["paired_flat", "paired_tree"]
     assert choose(balanced(16), "auto", 31).estimator == "paired_tree"
     assert choose(right_chain(40), "auto", 10**9).estimator == "kernel"
 
