@@ -275,7 +275,7 @@ class Run:
             "credit/evaluations": float(work.asked),
             "credit/evaluations_unique": float(work.unique),
             "credit/tokens": float(work.tokens),
-            "credit/padded_tokens": float(work.padded_tokens),
+            "credit/computed_tokens": float(work.computed_tokens),
             "credit/dropped_chars": float(work.dropped_chars),
             **self._parse_fallbacks(),
             **self._accounting.charge(),

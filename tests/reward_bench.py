@@ -18,6 +18,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import RewardModelConfig
 from scar_ray.games import choose, prefixes
 from scar_ray.records import CreditPlan, Prompt, Response, Units
@@ -86,13 +87,19 @@ def folder(kind: str, tok: PreTrainedTokenizerFast, path: Path, labels: int = 1,
 
 
 def reward_model(
-    path: Path, policy: Path, batch_tokens: int = 4096, attention: bool = False, **config: Any
+    path: Path,
+    policy: Path,
+    batch_tokens: int = 4096,
+    attention: bool = False,
+    engine: EngineName = "auto",
+    **config: Any,
 ) -> RewardModel:
     return RewardModel(
         RewardModelConfig.model_validate({"path": str(path), **config}),
         policy_tokenizer=str(policy),
         batch_tokens=batch_tokens,
         attention=attention,
+        engine=engine,
     )
 
 

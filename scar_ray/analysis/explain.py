@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from scar_ray.scoring import RewardModel, Workload
 
 _CREDIT_KEYS = ("credit.",)
-_MODEL_KEYS = ("model.reward.", "model.trust_remote_code", "cluster.reward.batch_tokens")
+_MODEL_KEYS = (
+    "model.reward.",
+    "model.trust_remote_code",
+    "cluster.reward.batch_tokens",
+    "cluster.reward.engine",
+    "cluster.reward.memory_gib",
+)
 
 
 def explain(

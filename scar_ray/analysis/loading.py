@@ -32,6 +32,8 @@ def load_reward_model(path: str, config: Config, device: str, *, attention: bool
             masking=config.credit.masking,
             device=device,
             batch_tokens=config.cluster.reward.batch_tokens,
+            engine=config.cluster.reward.engine,
+            memory_gib=config.cluster.reward.memory_gib,
             attention=attention,
             trust_remote_code=config.model.trust_remote_code,
         )

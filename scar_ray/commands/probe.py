@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from scar_ray.analysis.probe import ProbeResult
     from scar_ray.config.schema import Config
 
-_KEYS = ("model.reward.", "model.trust_remote_code", "cluster.reward.batch_tokens", "credit.max_units", "seed")
+_KEYS = (
+    "model.reward.",
+    "model.trust_remote_code",
+    "cluster.reward.batch_tokens",
+    "cluster.reward.engine",
+    "cluster.reward.memory_gib",
+    "credit.max_units",
+    "seed",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

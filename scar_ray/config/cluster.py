@@ -8,6 +8,8 @@ from pydantic import Field
 
 from scar_ray.config.section import Count, Positive, Section, Whole
 
+EngineName = Literal["auto", "trie", "shared_prompt", "plain"]
+
 
 class RolloutPoolConfig(Section):
     """vLLM engines."""
@@ -42,7 +44,12 @@ class RewardPoolConfig(Section):
 
     actors: Count = 1
     batch_tokens: Count = 16_384
-    """Padded tokens of one forward pass."""
+    """Padded tokens of one forward pass, where sequences are computed in padded batches."""
+    engine: EngineName = "auto"
+    """Causal models: what coalitions of a response have in common is computed once, token by token (trie) or only
+    the prompt (shared_prompt); auto takes the first that gives the scores of plain batches for this model."""
+    memory_gib: Positive = 1.0
+    """Memory that scoring may take above the model's own (GiB)."""
     responses_per_task: Count = 8
     """Neighbouring responses scored together; keeps the numbers the same whatever the pool's size."""
     gpus_per_actor: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0

@@ -256,6 +256,8 @@ def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         masking=config.credit.masking,
         device=config.cluster.device,
         batch_tokens=config.cluster.reward.batch_tokens,
+        engine=config.cluster.reward.engine,
+        memory_gib=config.cluster.reward.memory_gib,
         attention=config.credit.method == "abc",
         trust_remote_code=config.model.trust_remote_code,
         threads=config.cluster.threads_per_actor,

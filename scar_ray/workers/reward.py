@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import RewardModel, SampleFailed, Workload, name_of
@@ -37,6 +38,8 @@ class RewardOptions:
     attention: bool
     trust_remote_code: bool
     threads: int
+    engine: EngineName = "auto"
+    memory_gib: float = 1.0
 
 
 class RewardWorker:
@@ -54,6 +57,8 @@ class RewardWorker:
             masking=options.masking,
             device=options.device,
             batch_tokens=options.batch_tokens,
+            engine=options.engine,
+            memory_gib=options.memory_gib,
             attention=options.attention,
             trust_remote_code=options.trust_remote_code,
         )

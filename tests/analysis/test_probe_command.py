@@ -114,7 +114,8 @@ def test_error_lines(
     )
     assert one_error(capsys, *model, "--data", str(data), "credit.alpha=0.5") == (
         "credit.alpha: has no effect on a probe, which takes model.reward.KEY, model.trust_remote_code, "
-        "cluster.reward.batch_tokens, credit.max_units, seed; leave it out"
+        "cluster.reward.batch_tokens, cluster.reward.engine, cluster.reward.memory_gib, credit.max_units, seed; "
+        "leave it out"
     )
     assert one_error(capsys, *model, "--data", str(data), "--unit", "spam").startswith("credit.unit: must be one of ")
 

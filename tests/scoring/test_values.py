@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from scar_ray.games import prefixes
 from scar_ray.records import CreditPlan, Response, Units
 from scar_ray.scoring import RewardModel
-from scar_ray.scoring.model import batches
+from scar_ray.scoring.engines.plain import batches
 
 CHAT = "Human: {prompt}\nAssistant: {response}"
 PLAIN = CreditPlan()
@@ -217,10 +217,10 @@ def test_values_do_not_depend_on_the_batches(
 ) -> None:
     """One sequence a batch, some, all; alone, and with others in another order."""
     jobs = [(response, every_prefix(response)) for response in replies(tok)]
-    single, work = load_reward(name, batch_tokens=1).evaluate(jobs)
-    assert work.tokens == work.padded_tokens
-    whole, all_work = load_reward(name, batch_tokens=10**6).evaluate(jobs)
-    assert all_work.padded_tokens > all_work.tokens == work.tokens
+    single, work = load_reward(name, batch_tokens=1, engine="plain").evaluate(jobs)
+    assert work.tokens == work.computed_tokens
+    whole, all_work = load_reward(name, batch_tokens=10**6, engine="plain").evaluate(jobs)
+    assert all_work.computed_tokens > all_work.tokens == work.tokens
     model = load_reward(name, batch_tokens=500)
     reverse = model.evaluate(jobs[::-1])[0][::-1]
     alone = [model.evaluate([job])[0][0] for job in jobs]
@@ -238,11 +238,11 @@ def test_identical_sequences_are_computed_once(
     twin = respond(tok, " good", finished=False, row=1, cut=1)  # the same sequence, as the EOS is always added
     plan = every_prefix(response)
     prompt = len(response.prompt.token_ids)
-    evaluations, work = load_reward("llama").evaluate(
+    evaluations, work = load_reward("llama", engine="plain").evaluate(
         [(response, plan), (twin, PLAIN), (twin, plan), (response, PLAIN)]
     )
     assert (work.asked, work.unique, work.tokens) == (8, 2, (prompt + 1) + (prompt + 2))
-    assert work.padded_tokens == 2 * (prompt + 2)
+    assert work.computed_tokens == 2 * (prompt + 2)
     assert len({evaluation.score for evaluation in evaluations}) == 1
     assert [evaluation.values_C is None for evaluation in evaluations] == [False, True, False, True]
 

@@ -71,7 +71,11 @@ class Scripted:
                 write_at_once(file.with_suffix(".who"), self._name)
                 wait_for(file)
         evaluations = [Evaluation(response.row + bonus(response)) for response, _ in jobs]
-        return evaluations, SimpleNamespace(asked=len(jobs), unique=1, tokens=10, padded_tokens=20), 0.5
+        return (
+            evaluations,
+            SimpleNamespace(asked=len(jobs), unique=1, tokens=10, computed_tokens=20, dropped_chars=0),
+            0.5,
+        )
 
 
 def scripts(jobs: list[Any]) -> list[tuple[str, Path]]:

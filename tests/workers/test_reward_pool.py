@@ -91,7 +91,7 @@ def by_tasks(model: RewardModel, jobs: Jobs, per_task: int) -> tuple[list[Evalua
         answers, work = model.evaluate(jobs[begin : begin + per_task])
         evaluations += answers
         total.asked, total.unique = total.asked + work.asked, total.unique + work.unique
-        total.tokens, total.padded_tokens = total.tokens + work.tokens, total.padded_tokens + work.padded_tokens
+        total.tokens, total.computed_tokens = total.tokens + work.tokens, total.computed_tokens + work.computed_tokens
     return evaluations, total
 
 
@@ -182,7 +182,7 @@ def test_a_task_starts_when_its_rows_are_there_and_holds_neighbours(scripted: Po
         pool.submit(*blank(row))
     assert pool.results() == {row: Evaluation(float(row)) for row in range(5)}
     assert ray.get(actor.seen.remote()) == [4, 2, 3, 0, 1]
-    assert pool.work == Workload(asked=5, unique=3, tokens=30, padded_tokens=60)
+    assert pool.work == Workload(asked=5, unique=3, tokens=30, computed_tokens=60)
     assert pool.busy_seconds() == 1.5
 
 

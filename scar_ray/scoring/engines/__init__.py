@@ -1,0 +1,14 @@
+"""Ways to compute the scores of sequences; `choose_engine` takes the fastest that suits the model.
+
+| engine        | computed once              | models                                             |
+|---------------|----------------------------|----------------------------------------------------|
+| trie          | every node of a prefix tree | causal; masks, positions and caches of Transformers |
+| shared_prompt | the prompt of a response   | causal; caches of Transformers                     |
+| plain         | every distinct sequence    | all, encoders too                                  |
+"""
+
+from scar_ray.scoring.engines.choose import choose_engine
+from scar_ray.scoring.engines.classifier import Classifier, Engine
+from scar_ray.scoring.engines.plain import PlainBatches
+
+__all__ = ["Classifier", "Engine", "PlainBatches", "choose_engine"]

@@ -1,0 +1,76 @@
+"""Memory of forward passes: estimated before, and halved when the device has less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from scar_ray.scoring.engines.classifier import Classifier
+
+Result = TypeVar("Result")
+
+
+def attempt(compute: Callable[[], Result], *, divisible: bool) -> Result | None:
+    """What `compute` returns; None when the device runs out of memory and the work can be divided."""
+    try:
+        return compute()
+    except torch.OutOfMemoryError:
+        if not divisible:
+            raise
+    # Out of the handler: the error holds the tensors of the pass that failed.
+    torch.cuda.empty_cache()
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Estimated bytes of a forward pass, on the safe side, from the model's configuration.
+
+    Coarse by intent: the constants are upper bounds of what Llama, GPT-2 and BERT shapes were measured to take.
+    """
+
+    token: int
+    """Activations of one token in one layer, with the temporaries of its widest operation."""
+    cached: int
+    """Keys and values of one token in all layers."""
+    pair: int
+    """One query and key: masks, and scores where attention computes them."""
+    key: int
+    """Keys and values of one token in one layer as attention reads them."""
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> Footprint:
+        config, size = classifier.config, next(classifier.model.parameters()).element_size()
+        hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", None) or 1
+        head = getattr(config, "head_dim", None) or hidden // heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
+        scores = heads * (size + 4) if config._attn_implementation == "eager" else 0
+        return cls(
+            token=size * (8 * hidden + 4 * heads * head + 3 * inner) + 8 * hidden,
+            cached=2 * size * kv_heads * head * config.num_hidden_layers,
+            pair=2 * size + 6 + scores,
+            key=4 * size * heads * head,
+        )
+
+    def plain_tokens(self, budget: int, longest: int) -> int:
+        """Tokens of a padded batch that fit the budget in bytes; enough for one sequence at least."""
+        return max(budget // (self.token + self.key + self.pair * longest), longest)
+
+    def cached_tokens(self, budget: int, longest: int) -> int:
+        """The same for sequences with a cache each, which is copied layer by layer."""
+        return max(budget // (self.token + self.key + self.pair * longest + 3 * self.cached), longest)
+
+    def block(self, budget: int, depth: int, most: int) -> int:
+        """Nodes of a block behind up to `depth` cached ones that fit the budget, at most `most`, at least one."""
+
+        def needed(nodes: int) -> int:
+            keys = depth + nodes
+            return nodes * self.token + keys * (nodes * self.pair + self.key) + (2 * depth + 2 * nodes) * self.cached
+
+        while most > 1 and needed(most) > budget:
+            most //= 2
+        return most
