@@ -170,11 +170,11 @@ def test_a_parser_decides_on_phrases_and_hierarchy():
     assert segment(response, "word", 64, parser=chains).tree == (0, (1, (2, (3, (4, (5, 6))))))
 
 
-def test_auto_takes_tokens_merged_until_the_budget_pays_for_two_coalitions_each():
+def test_auto_takes_tokens_merged_until_the_budget_looks_at_each_alone_and_at_the_rest():
     tokens = ["The", " mov", "ie", " was", " not", " very", " good", "!", " I", " left", ".", "\n\n", "Bye"]
     response = make_response(tokens)
-    taken = [segment(response, "auto", 64, budget=budget) for budget in (26, 25, 8, 3)]
-    assert [len(units) for units in taken] == [12, 11, 3, 1]
+    taken = [segment(response, "auto", 64, budget=budget) for budget in (28, 26, 8, 3)]
+    assert [len(units) for units in taken] == [13, 12, 3, 1]
     assert unit_texts(response, taken[1])[:2] == ["The", " movie"]
     assert segment(response, "auto", 12) == taken[1]
     assert {units.granularity for units in taken} == {"token"}
