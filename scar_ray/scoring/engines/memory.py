@@ -29,7 +29,7 @@ def attempt(compute: Callable[[], Result], *, divisible: bool) -> Result | None:
 class Footprint:
     """Estimated bytes of a forward pass, on the safe side, from the model's configuration.
 
-    Coarse by intent: the constants are upper bounds of what Llama, GPT-2 and BERT shapes were measured to take.
+    Coarse by intent: the constants are meant as upper bounds for Llama, GPT-2 and BERT shapes.
     """
 
     token: int
