@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/scar-ray train task=demo trainer.steps=120
 
 test: install
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadscope
 
 lint: install
 	$(BIN)/ruff format --check .
