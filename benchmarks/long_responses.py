@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from review_games import Game, Scorer, beginnings, errors, sampled_shapley
+from review_games import Game, Scorer, beginnings, errors, sampled_shapley, shared_tokens
 
-from scar_ray.games import Estimator, Tree, choose
+from scar_ray.games import Estimator, Plan, Tree, choose
 from scar_ray.records import Response
 from scar_ray.text.units import segment
 
+Counts = dict[str, int]
+"""evaluations; tokens of all sequences; shared_tokens, with common beginnings once, where ours can share them."""
 SHAP_BUDGETS = (64, 128, 250, 500, 1000, 2000)
 SHAP_DEFAULT = 500
 BUDGETS: dict[Estimator, tuple[int, ...]] = {
@@ -68,56 +70,60 @@ def compare_one(
     assert len(units) == n == masker.shape(text)[1], (len(units), n)
 
     reference_n, error = sampled_shapley(game, n, pairs, seed)
-    complete_n, _, complete_evaluations, _ = partition_explainer(game, masker, text, 10**9)
+    complete_n, _, complete, _ = partition_explainer(game, masker, text, 10**9)
     targets = {"shapley": reference_n, "shap_owen": complete_n}
     rows = []
 
-    def add(name: str, budget: int, used: str, credits_n: NDArray[np.float64], evaluations: int, tokens: int) -> None:
-        row = {"estimator": name, "budget": budget, "used": used, "evaluations": evaluations, "tokens": tokens}
+    def ids_of(text: str) -> list[int]:
+        return [*tokenizer(game.prompt + text)["input_ids"], tokenizer.eos_token_id]
+
+    def add(name: str, budget: int, used: str, credits_n: NDArray[np.float64], counts: Counts) -> None:
+        row = {"estimator": name, "budget": budget, "used": used} | counts
         rows.append(row | {target: errors(credits_n, target_n) for target, target_n in targets.items()})
 
+    def solve(name: str, budget: int, plan: Plan) -> None:
+        credits_n, tokens = game.credits(plan)
+        shared = shared_tokens([ids_of(game.text_of(present_n)) for present_n in plan.coalitions_Cn])
+        counts = {"evaluations": plan.n_coalitions, "tokens": tokens, "shared_tokens": shared}
+        add(name, budget, plan.estimator, credits_n, counts)
+
     for budget in SHAP_BUDGETS:
-        credits_n, calls, evaluations, tokens = partition_explainer(game, masker, text, budget)
-        add("shap PartitionExplainer", budget, f"{calls} calls", credits_n, evaluations, tokens)
+        credits_n, calls, strings, tokens = partition_explainer(game, masker, text, budget)
+        counts = {"evaluations": len(strings), "tokens": tokens, "shared_tokens": shared_tokens(map(ids_of, strings))}
+        add("shap PartitionExplainer", budget, f"{calls} calls", credits_n, counts)
     for estimator, budgets in BUDGETS.items():
         for budget in budgets:
-            plan = choose(units.tree, estimator, budget)
-            add(estimator, budget, plan.estimator, *with_count(game, plan))
+            solve(estimator, budget, choose(units.tree, estimator, budget))
     for name, tree in {"shap's tree": shap_tree, "flat": tuple(range(n))}.items():
         for estimator in ("paired_tree", "fixed_context_0"):
-            plan = choose(tree, estimator, 8 * n)
-            add(f"{estimator}, {name}", 0, plan.estimator, *with_count(game, plan))
+            solve(f"{estimator}, {name}", 0, choose(tree, estimator, 8 * n))
     norm = float(np.linalg.norm(reference_n))
     return rows, {
         "reference_error": error / norm,
-        "complete_shap_evaluations": complete_evaluations,
+        "complete_shap_evaluations": len(complete),
         "tree_to_shapley": errors(complete_n, reference_n)["l2"],
     }
 
 
-def with_count(game: Game, plan: Any) -> tuple[NDArray[np.float64], int, int]:
-    credits_n, tokens = game.credits(plan)
-    return credits_n, plan.n_coalitions, tokens
-
-
 def partition_explainer(
     game: Game, masker: Any, text: str, max_evals: int
-) -> tuple[NDArray[np.float64], int, int, int]:
-    """shap's values (n,) and what it asked for: calls of the model, strings and tokens."""
+) -> tuple[NDArray[np.float64], int, list[str], int]:
+    """shap's values (n,) and what it asked for: calls of the model, all strings and their tokens."""
     import shap
 
-    asked: list[int] = []
+    asked: list[str] = []
 
     def model(strings: NDArray[np.str_]) -> NDArray[np.float64]:
-        values, lengths = game.ask([spaced(str(string)) for string in strings])
-        asked.append(len(lengths))
+        texts = [spaced(str(string)) for string in strings]
+        values, lengths = game.ask(texts)
+        asked.extend(texts)
         tokens.append(int(lengths.sum()))
         return values
 
     tokens: list[int] = []
     np.random.seed(0)
     explanation = shap.PartitionExplainer(model, masker)([text], max_evals=max_evals, silent=True)
-    return np.asarray(explanation.values[0], dtype=float), len(asked), sum(asked), sum(tokens)
+    return np.asarray(explanation.values[0], dtype=float), len(tokens), asked, sum(tokens)
 
 
 def spaced(string: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ class Game:
         """Credits (n,) of the plan and the tokens of its coalitions."""
         values_C, tokens_C = self.values(plan.coalitions_Cn)
         return plan.credits(values_C), int(tokens_C.sum())
+
+
+def shared_tokens(sequences: Iterable[Sequence[int]]) -> int:
+    """Tokens of all sequences when every common beginning is computed once: the nodes of their prefix tree."""
+    return len({tuple(ids[: i + 1]) for ids in sequences for i in range(len(ids))})
 
 
 def deletion_game(response: Response, units: Units, scorer: Scorer, known: dict[str, tuple[float, int]]) -> Game:
