@@ -46,10 +46,11 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     as `merge` does. `parser` makes the trees; by default it is the heuristic, which needs no resources.
 
     "auto" takes tokens, merged until there are at most `max_units` and at most budget / 2 - 1 of them: n units need
-    2n + 2 coalitions for every unit alone and everything but that unit, the cheapest estimate that looks at both. So short responses get tokens; in longer ones words, then phrases close up, the smallest first, at a cost
-    that the budget bounds. At equal reward-model tokens that is nearer to the tokens' Shapley values than fixed
-    words, phrases or sentences (`benchmarks/granularity.py`). `budget`, at least 2, is for "auto" only;
-    `Units.granularity` says what was cut before merging.
+    2n + 2 coalitions for every unit alone and everything but that unit, the cheapest estimate that looks at both.
+    So short responses get tokens; in longer ones words, then phrases close up, the smallest first, at a cost that
+    the budget bounds. At equal reward-model tokens that is nearer to the tokens' Shapley values than fixed words,
+    phrases or sentences, but for very small budgets (`benchmarks/granularity.py`). `budget`, at least 2, is for
+    "auto" only; `Units.granularity` says what was cut before merging.
 
     A response without content tokens has no units, `Units((), ())`, one without characters has a single one.
 
