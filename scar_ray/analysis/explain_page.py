@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import scar_ray.report
 from scar_ray.analysis.explain_tree import draw_tree
 from scar_ray.analysis.explanation import ExplainedUnit, Explanation, decimals, full_strength, one_line, signed
+from scar_ray.report.frame import document, write_whole
 from scar_ray.report.responses import clean
 from scar_ray.report.scale import duration, number
 
@@ -24,11 +24,7 @@ _NOTE = (
 
 def write_page(responses: Sequence[Sequence[Explanation]], file: Path, model: str) -> Path:
     """Writes the page on responses, each with its explanations by one or more methods; returns its path."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(render(responses, model), encoding="utf-8")
-    os.replace(part, file)
-    return file
+    return write_whole(file, render(responses, model))
 
 
 def render(responses: Sequence[Sequence[Explanation]], model: str) -> str:
@@ -44,17 +40,12 @@ def render(responses: Sequence[Sequence[Explanation]], model: str) -> str:
         )
     methods = ", ".join(found.credit for found in responses[0])
     count = "One response" if len(responses) == 1 else f"{len(responses)} responses"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f'<title>What earned the score · scar_ray</title><style>{style}</style></head><body class="numbers">'
+    page = (
         '<header><p class="brand">scar_ray</p><h1>What earned the score</h1>'
         f'<p class="sub">{count}, scored by {clean(model)}, shared out by {clean(methods)}.</p></header>'
-        f'<main>{body}<p class="note meaning">{_NOTE}</p></main></body></html>\n'
+        f'<main>{body}<p class="note meaning">{_NOTE}</p></main>'
     )
+    return document("What earned the score", style, page, kind="numbers")
 
 
 def _title(index: int, explanations: Sequence[Explanation]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scar_ray.analysis.probe import ProbeResult
 from scar_ray.analysis.probe_design import FRACTIONS
 from scar_ray.analysis.probe_table import sample, table
 from scar_ray.records import FloatArray
+from scar_ray.report.frame import document, write_whole
 from scar_ray.report.plot import Line, Plot, draw
 from scar_ray.report.responses import clean
 from scar_ray.report.scale import Axis, fitted_axis
@@ -33,11 +33,7 @@ _NOTE = (
 
 def write_page(result: ProbeResult, file: Path, model: str) -> Path:
     """Writes the page; returns its path."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(render(result, model), encoding="utf-8")
-    os.replace(part, file)
-    return file
+    return write_whole(file, render(result, model))
 
 
 def render(result: ProbeResult, model: str) -> str:
@@ -46,20 +42,14 @@ def render(result: ProbeResult, model: str) -> str:
     plots = "".join(draw(plot, 100)[0] for plot in (_correlation(result), _mean_value(result)))
     missing = "".join(f'<p class="note">{clean(reason)}</p>' for reason in result.unsupported.values())
     verdict = result.judgement(result.recommended).verdict
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>Scores of partial responses · scar_ray</title><style>{style}</style></head><body>"
+    page = (
         '<header><p class="brand">scar_ray</p><h1>Are scores of partial responses meaningful?</h1>'
         f'<p class="sub">Reward model {clean(model)}, {clean(sample(result))}</p></header><main>'
         f'<section id="verdict"><h2>{verdict.capitalize()}</h2><p>{clean(result.sentence())}</p></section>'
         f'<section id="plots"><h2>By masking</h2>{_legend(result)}<div class="grid">{plots}</div></section>'
-        f'<section id="numbers"><h2>Numbers</h2>{_table(result)}<p class="note">{_NOTE}</p>{missing}</section>'
-        "</main></body></html>\n"
+        f'<section id="numbers"><h2>Numbers</h2>{_table(result)}<p class="note">{_NOTE}</p>{missing}</section></main>'
     )
+    return document("Scores of partial responses", style, page)
 
 
 def _correlation(result: ProbeResult) -> Plot:

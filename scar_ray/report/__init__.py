@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
     ValueError, in one line, when no folder is given, a folder is no run, or one of its files is broken.
     """
+    from scar_ray.report.frame import write_whole
     from scar_ray.report.page import render
     from scar_ray.report.runs import read_run
 
@@ -22,8 +22,4 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     folders = dict.fromkeys(Path(folder).resolve() for folder in runs)
     page = render([read_run(folder) for folder in folders])
     path = Path(out) if out is not None else Path(runs[0]) / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
-    return path
+    return write_whole(path, page)

@@ -12,6 +12,7 @@ from typing import Any
 
 from scar_ray.report.bars import cost_bars, draw_bars, phase_bars
 from scar_ray.report.curves import diagnostics, reward_curves
+from scar_ray.report.frame import POLICY, document
 from scar_ray.report.groups import Group, group_runs
 from scar_ray.report.plot import Plot, draw
 from scar_ray.report.responses import draw_responses
@@ -102,23 +103,19 @@ def _document(runs: Sequence[Run], groups: Sequence[Group], body: str, data: dic
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     style = (_HERE / "report.css").read_text(encoding="utf-8") + _group_styles(groups)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = f"{POLICY}; script-src 'sha256-{digest}'"
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     tasks = " and ".join(sorted({run.task for run in runs}))
     heading = _heading(runs, groups)
     json_data = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>{html.escape(heading)} · scar_ray</title><style>{style}</style></head><body>"
+    page = (
         f'<header><p class="brand">scar_ray</p><h1>{html.escape(heading)}</h1>'
         f'<p class="sub">{count} on task {html.escape(tasks)}. {_state(runs)}</p></header>'
         f'<main>{body}</main><div id="tip" hidden></div><div id="live" class="hidden" role="status"></div>'
         f'<script type="application/json" id="data">{json_data}</script>'
-        f"<script>{script}</script></body></html>\n"
+        f"<script>{script}</script>"
     )
+    return document(heading, style, page, policy=policy)
 
 
 def _heading(runs: Sequence[Run], groups: Sequence[Group]) -> str:
