@@ -3,8 +3,8 @@
 An audit asks the reward model for one response's exact credits and the scores of its beginnings. Two numbers:
 
 - error: |phi - phi*| / |phi*| (Euclidean norms), phi* the exact Shapley value for the estimators of it
-  (KernelSHAP, permutations), else the exact Owen value of the units' tree. Not measured where phi* takes more than
-  `MAX_COALITIONS` coalitions.
+  (KernelSHAP, permutations, paired_flat), else the exact Owen value of the units' tree. Not measured where phi* takes
+  more than `MAX_COALITIONS` coalitions.
 - hindsight: the root mean square, over the ends of all units but the last, of
   (phi_1 + ... + phi_i) - (v({1..i}) - v(empty)): what has been paid by then, minus what the reward model makes of the
   text by then. It is 0 for prefix credit, whose payments depend on nothing that comes later, and in the unit of the
@@ -18,26 +18,35 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scar_ray.games import Plan, coalitions_needed, owen, prefixes, shapley
+from scar_ray.games import Estimator, Plan, coalitions_needed, owen, prefixes, shapley
 from scar_ray.records import BoolArray, CreditPlan, Evaluation, FloatArray
 
 MAX_COALITIONS = 1024
-SHAPLEY_ESTIMATORS = ("shapley", "kernel", "permutations")
+SHAPLEY_ESTIMATORS = ("shapley", "paired_flat", "kernel", "permutations")
+"""Estimators of the Shapley value; the others are about the tree."""
 
 
 def exact_plan(plan: CreditPlan) -> Plan | None:
     """The plan of the value that the credits of `plan` estimate; None where it takes too many coalitions."""
+    if not solvable(plan):
+        return None
     assert plan.game is not None
     assert plan.units is not None
-    n, tree = plan.game.n_players, plan.units.tree
-    if plan.game.estimator in SHAPLEY_ESTIMATORS:
-        return shapley(n) if 1 << n <= MAX_COALITIONS else None
-    return owen(tree) if coalitions_needed(tree, "owen") <= MAX_COALITIONS else None
+    of_players = plan.game.estimator in SHAPLEY_ESTIMATORS
+    return shapley(plan.game.n_players) if of_players else owen(plan.units.tree)
+
+
+def solvable(plan: CreditPlan) -> bool:
+    """Whether `exact_plan` is affordable; nothing is built."""
+    assert plan.game is not None
+    assert plan.units is not None
+    value: Estimator = "shapley" if plan.game.estimator in SHAPLEY_ESTIMATORS else "owen"
+    return coalitions_needed(plan.units.tree, value) <= MAX_COALITIONS
 
 
 def pick(plans: Iterable[tuple[int, CreditPlan]]) -> int | None:
     """The row to audit: the most units among those that can be solved exactly, else the fewest units of all."""
-    sizes = [(row, plan.game.n_players, exact_plan(plan) is not None) for row, plan in plans if plan.game is not None]
+    sizes = [(row, plan.game.n_players, solvable(plan)) for row, plan in plans if plan.game is not None]
     if not sizes:
         return None
     exact = [(-n, row) for row, n, solved in sizes if solved]

@@ -8,7 +8,7 @@ from scar_ray.credit.base import Base, CreditMethod, assign_credits
 from scar_ray.games import Estimator, choose
 from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
 from scar_ray.text.parse import Parser, parse
-from scar_ray.text.units import Unit, affordable, merge, segment
+from scar_ray.text.units import Unit, affordable, merge, segment, units_paid_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ScarCredit(CreditMethod):
         if len(units) == 0:
             return CreditPlan(units)
         if self.estimator == "auto":
-            units = merge(units, max(self.budget // 2 - 1, 1))
+            units = merge(units, units_paid_by(self.budget))
         elif self.estimator == "paired_tree":
             units = affordable(units, self.budget)
         return CreditPlan(units, choose(units.tree, self.estimator, self.budget))

@@ -63,7 +63,7 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     parsed = parser(response.text)
     places = _places(response.text, response.token_spans[: response.n_content], parsed.word_ends)
     if unit == "auto":
-        return merge(_units(places, parsed, "token"), min(max_units, max(budget // 2 - 1, 1)))
+        return merge(_units(places, parsed, "token"), min(max_units, units_paid_by(budget)))
     return merge(_units(places, parsed, unit), max_units)
 
 
@@ -214,6 +214,11 @@ def merge(units: Units, max_units: int) -> Units:
             if parent.inner_children == 0:
                 heapq.heappush(bottom, (parent.end - parent.start, parent.start, parent))
     return replace(_collected(root), granularity=units.granularity)
+
+
+def units_paid_by(budget: int) -> int:
+    """Most units, at least 1, of which `budget` coalitions show every one alone and everything but that one."""
+    return max(budget // 2 - 1, 1)
 
 
 def affordable(units: Units, budget: int) -> Units:

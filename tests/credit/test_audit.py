@@ -59,6 +59,13 @@ def test_an_estimate_is_compared_with_the_exact_value():
     assert audited(plan, worth)["audit_error"] == pytest.approx(expected)
 
 
+def test_estimates_that_look_at_no_tree_are_compared_with_the_shapley_value():
+    units = Units((1, 2, 3, 4), ((0, 1), (2, 3)))
+    for estimator, exact in (("paired_flat", "shapley"), ("kernel", "shapley"), ("paired_tree", "owen")):
+        plan = exact_plan(CreditPlan(units, choose(units.tree, estimator, 14)))
+        assert (plan.estimator, plan.n_coalitions) == (exact, 16 if exact == "shapley" else 12)
+
+
 def test_a_game_too_large_to_be_solved_still_shows_its_hindsight():
     plan = flat(30, "permutations", 200)
     assert exact_plan(plan) is None
