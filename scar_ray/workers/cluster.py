@@ -26,7 +26,8 @@ from scar_ray.workers.environment import actor_env, engine_env
 from scar_ray.workers.errors import get_all
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
-from scar_ray.workers.reward import RayRewardPool, RewardOptions, RewardWorker
+from scar_ray.workers.reward import RewardOptions, RewardWorker
+from scar_ray.workers.reward_pool import RayRewardPool
 from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorker
 
 POLL_S = 10.0

@@ -20,7 +20,8 @@ from scar_ray.config.schema import RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import RewardModel, SampleFailed, Workload
 from scar_ray.workers.errors import ActorFailed
-from scar_ray.workers.reward import RayRewardPool, RewardOptions
+from scar_ray.workers.reward import RewardOptions
+from scar_ray.workers.reward_pool import RayRewardPool
 
 pytestmark = pytest.mark.stack
 
