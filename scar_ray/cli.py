@@ -6,6 +6,7 @@
     scar-ray probe --reward-model M --data FILE [OPTION ...] [KEY=VALUE ...]
     scar-ray explain --reward-model M (--prompt TEXT --response TEXT | --file FILE) [--html FILE] [KEY=VALUE ...]
     scar-ray parser build [--treebank PATH] [--out DIR]
+    scar-ray plan --policy M --prompt-tokens N --new-tokens N [--gpus N] [--gpu G] [KEY=VALUE ...]
 
 Exit codes: 0 done, 1 a run failed, 2 the user's mistake (one line on stderr), 130 interrupted.
 """
@@ -37,6 +38,7 @@ commands:
   probe     are a reward model's scores of partial responses meaningful? scar-ray probe --reward-model M --data FILE
   explain   which words of a response earned its score, under one or more credit methods
   parser    train a constituency parser for span units from NLTK's treebank: scar-ray parser build
+  plan      how to split GPUs among the roles, and what a step takes: scar-ray plan --policy 7B --gpus 8 ...
 
 groups:     task, credit, algorithm, model, cluster: a group's choice is one word, credit=abc
 keys:       any key of the configuration: algorithm.kl.coef=0.1 trainer.steps=50
@@ -52,6 +54,7 @@ _COMMANDS = {
     "explain": "explain",
     "probe": "probe",
     "parser": "parser",
+    "plan": "plan",
 }
 """Commands and their modules in `scar_ray.commands`."""
 _FAILED, _MISTAKE = 1, 2

@@ -77,7 +77,7 @@ def evaluations(config: Config) -> Evaluations:
     """Evaluations of a response of full length and their reward-model tokens, and the most that there can be."""
     credit, sampling = config.credit, config.task.sampling
     method = build(**credit.method_options())
-    responses = list(_responses(sampling.max_new_tokens))
+    responses = list(sample_responses(sampling.max_new_tokens))
     plans = [method.plan(response) for response in responses]
     prompt = (config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2
     return Evaluations(
@@ -105,7 +105,7 @@ def _tokens(credit: CreditConfig, plan: CreditPlan, prompt: float, response: int
     return plan.game.n_coalitions * prompt + float((plan.game.coalitions_Cn @ lengths_n).sum())
 
 
-def _responses(n_tokens: int) -> Iterator[Response]:
+def sample_responses(n_tokens: int) -> Iterator[Response]:
     """Stretches of the sample of so many tokens, as responses that were cut off at full length."""
     words = re.findall(r"\s*(?:\w+|[^\w\s])", SAMPLE)
     for window in range(WINDOWS):

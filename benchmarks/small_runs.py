@@ -1,0 +1,109 @@
+"""Small training runs on the real stack: models with random weights, prompts of one length, steps that can be timed.
+
+For benchmarks of whole training steps. Policies and reward models are Llama-shaped; prompts are beginnings of reviews
+from the demo's grammar. Every response has the same number of tokens, so that all methods do the same work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scar_ray import credit
+from scar_ray.config.load import load
+from scar_ray.config.schema import ArchitectureConfig, Config
+from scar_ray.tasks.grammar import reviews
+from scar_ray.tasks.scratch import new_policy, new_reward_model, train_tokenizer
+
+if TYPE_CHECKING:
+    from scar_ray.trainer.loop import Trainer
+
+POSITIONS = 1024
+REVIEWS_A_TEXT = 60
+"""Reviews that are joined to one long text, of which a prompt is the beginning."""
+
+
+def architecture(hidden: int, layers: int) -> ArchitectureConfig:
+    """A Llama shape with heads of 64 and an inner size of four times the hidden size."""
+    return ArchitectureConfig(
+        hidden_size=hidden, layers=layers, heads=hidden // 64, intermediate_size=4 * hidden, max_positions=POSITIONS
+    )
+
+
+def write_models(folder: Path, hidden: int, layers: int) -> tuple[Path, Path]:
+    """Folders of a policy and a reward model of this size, with random weights and one tokenizer."""
+    import torch
+
+    shape = architecture(hidden, layers)
+    tokenizer = train_tokenizer((review.text for review in reviews(0, 500)), shape)
+    torch.manual_seed(0)
+    paths = folder / f"policy-{hidden}x{layers}", folder / f"reward-{hidden}x{layers}"
+    for path, model in zip(paths, (new_policy(shape, tokenizer), new_reward_model(shape, tokenizer)), strict=True):
+        model.save_pretrained(path)
+        tokenizer.save_pretrained(path)
+    return paths
+
+
+def write_texts(file: Path, count: int) -> Path:
+    """A JSONL file of long texts for `task.train.source`."""
+    texts = [review.text for review in reviews(1, count * REVIEWS_A_TEXT)]
+    rows = (" ".join(texts[i * REVIEWS_A_TEXT : (i + 1) * REVIEWS_A_TEXT]) for i in range(count))
+    file.write_text("".join(json.dumps({"text": row, "label": 1}) + "\n" for row in rows))
+    return file
+
+
+def overrides(models: tuple[Path, Path], texts: Path, prompt: int, new: int, batch: int) -> list[str]:
+    """Settings of a run on these models: each step takes all `batch` prompts and samples `new` tokens to each."""
+    return [
+        "task=imdb",
+        "algorithm=ppo",
+        f"task.train.source={texts}",
+        f"task.test.source={texts}",
+        f"task.prompt_tokens_min={prompt}",
+        f"task.prompt_tokens_max={prompt}",
+        f"task.sampling.min_new_tokens={new}",
+        f"task.sampling.max_new_tokens={new}",
+        "task.sampling.temperature=1",
+        f"model.policy.path={models[0]}",
+        f"model.reward.path={models[1]}",
+        f"algorithm.batch.prompts={batch}",
+        f"algorithm.batch.minibatch={batch}",
+        f"cluster.learner.micro_batch={min(8, batch)}",
+        # Reserved only: several sets of actors share the machine, one at work at a time.
+        "cluster.cpus_per_actor=0.1",
+        # An audit every ten steps is no part of a method; and the policy should stay what it is.
+        "credit.audit_every=0",
+        "algorithm.optimizer.lr=1e-8",
+    ]
+
+
+@contextmanager
+def running(config: Config) -> Iterator[Any]:
+    """The started actors of `config`, in sync with the learner."""
+    from scar_ray.workers import cluster
+
+    actors = cluster.start(config, print)
+    try:
+        actors.learner.sync(0)
+        yield actors
+    finally:
+        actors.stop()
+
+
+def new_trainer(config: Config, actors: Any) -> Trainer:
+    """A trainer on these actors with the credit method of `config`."""
+    from transformers import AutoTokenizer
+
+    from scar_ray.tasks.prompts import load_prompts
+    from scar_ray.trainer.loop import Trainer
+
+    prompts = load_prompts(config, AutoTokenizer.from_pretrained(config.model.policy.path))
+    method = credit.build(**config.credit.method_options())
+    return Trainer(config, prompts, method, actors.rollout, actors.reward, actors.learner)
+
+
+def config_of(settings: Sequence[str], *more: str) -> Config:
+    return load([*settings, *more])
