@@ -4,7 +4,7 @@
 
 Real Ray actors, vLLM, DeepSpeed; policy and reward model of equal size with random weights, at the shape of TL;DR.
 Estimator, budget and masking are the defaults; audits, one response every ten steps, are off. The methods take turns
-step by step (A B C D A B C D), so that other work on the machine hits all alike; the first turns are warm-up and
+step by step (A B C A B C), so that other work on the machine hits all alike; the first turns are warm-up and
 dropped. All but abc share the actors: abc's reward model is loaded to give attention. Writes rows and a summary
 (JSON), a table and a plot.
 """
@@ -27,7 +27,8 @@ import small_runs
 
 from scar_ray.config.schema import Config
 
-METHODS = ("sparse", "abc", "scar_span", "scar_token")
+METHODS = ("sparse", "abc", "scar_span", "scar_token", "scar_span credit.budget=96")
+"""The last one: what spans cost where the budget pays for a flat estimate of theirs, but not for KernelSHAP."""
 AIMS = {"scar_span": 1.15, "scar_token": 1.5}
 """Largest step time over that of sparse."""
 PHASES = ("rollout", "forward", "reward", "update", "sync")
@@ -61,7 +62,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         texts = small_runs.write_texts(Path(folder) / "texts.jsonl", 2 * arguments.batch)
         shape = (arguments.prompt_tokens, arguments.new_tokens, arguments.batch)
         settings = small_runs.overrides(models, texts, *shape)
-        configs = {method: small_runs.config_of(settings, f"credit={method}") for method in METHODS}
+        configs = {method: small_runs.config_of(settings, *f"credit={method}".split()) for method in METHODS}
         with (
             cluster.session(configs["sparse"].cluster),
             small_runs.running(configs["sparse"]) as plain,

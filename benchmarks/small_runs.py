@@ -34,13 +34,15 @@ def architecture(hidden: int, layers: int) -> ArchitectureConfig:
 
 
 def write_models(folder: Path, hidden: int, layers: int) -> tuple[Path, Path]:
-    """Folders of a policy and a reward model of this size, with random weights and one tokenizer."""
+    """Folders of a policy and a reward model of this size, with random weights and one tokenizer; made once."""
     import torch
 
+    paths = folder / f"policy-{hidden}x{layers}", folder / f"reward-{hidden}x{layers}"
+    if paths[1].is_dir():
+        return paths
     shape = architecture(hidden, layers)
     tokenizer = train_tokenizer((review.text for review in reviews(0, 500)), shape)
     torch.manual_seed(0)
-    paths = folder / f"policy-{hidden}x{layers}", folder / f"reward-{hidden}x{layers}"
     for path, model in zip(paths, (new_policy(shape, tokenizer), new_reward_model(shape, tokenizer)), strict=True):
         model.save_pretrained(path)
         tokenizer.save_pretrained(path)

@@ -54,6 +54,7 @@ def one_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ["train", "--help"],
         ["train", "--dry-run", "task=imdb", "credit=scar_span"],
         ["train", "credit=nonsense"],
+        ["plan", "--policy", "7B", "--prompt-tokens", "450", "--new-tokens", "53"],
     ],
     ids=" ".join,
 )

@@ -21,8 +21,8 @@ ENGINE_EXTRA = 2e9
 """Bytes of an engine beside weights and cache: activations, CUDA graphs."""
 ADAM_BYTES = 28
 """Moved for each trained parameter: gradient, weight and two moments read, the last three written, in float32."""
-BACKWARD = 2.0
-"""FLOPs of a backward pass over those of the forward pass."""
+BACKWARD, BACKWARD_LORA = 2.0, 1.0
+"""FLOPs of a backward pass over those of the forward pass; frozen matrices need no gradients of their own."""
 TREE_BLOCK = 384
 """Nodes of the prefix tree in one pass."""
 
@@ -145,7 +145,8 @@ def update_seconds(work: Workload, device: Device, ranks: int, sharding: Shardin
     rows = work.epochs * work.responses / ranks
     passes = steps * -(-work.minibatch // (ranks * sharding.micro_batch))
     shapes = [(work.policy, work.new)] + ([(work.critic, 0)] if work.critic else [])
-    times = 1 + BACKWARD + float(sharding.checkpointing)
+    backward = BACKWARD if work.lora_rank is None else BACKWARD_LORA
+    times = 1 + backward + float(sharding.checkpointing)
     computed = times * sum(
         pass_seconds(device, shape, rates.training, rows, work.length, outputs, passes) for shape, outputs in shapes
     )

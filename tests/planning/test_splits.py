@@ -100,6 +100,9 @@ def test_adapters_need_no_second_policy_and_no_gradients_of_the_first() -> None:
     work = workload(lora_rank=16)
     assert best_sharding(workload(), DEVICES["h100"], 1) is None
     assert best_sharding(work, DEVICES["h100"], 1) is not None
+    # Forward and one backward pass, to the inputs, rather than two; Adam moves next to nothing.
+    forward = roles.forward_seconds(work, IDEAL, 1, PLAIN) / 2
+    assert roles.update_seconds(work, IDEAL, 1, PLAIN) == pytest.approx(4 * 2 * forward, rel=0.01)
 
 
 def test_the_pool_begins_when_responses_arrive_and_takes_whole_ones() -> None:
