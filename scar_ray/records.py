@@ -6,7 +6,9 @@ n players (units of a response), C coalitions. Token indices count response toke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ class Prompt:
     """Policy tokens, special tokens included; what the engine is given."""
     text: str
     """The same prompt as text, special tokens left out; what a reward model with its own tokenizer reads."""
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What else the task knows about the prompt, such as a query's relevance judgements; reward functions get it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,17 @@ class Response:
     def n_content(self) -> int:
         """Tokens that can be players: all but the EOS."""
         return len(self.token_ids) - int(self.finished)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a Python reward function reads: a response, whole or reduced to some of its units."""
+
+    prompt: str
+    response: str
+    """Empty where all units are left out."""
+    data: Mapping[str, Any]
+    """`Prompt.data`."""
 
 
 @dataclass(frozen=True, slots=True)

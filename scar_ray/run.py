@@ -103,7 +103,8 @@ def with_models(config: Config) -> Config:
     models = ensure_demo_models()
     model = config.model
     policy = model.policy if model.policy.path else model.policy.model_copy(update={"path": str(models.policy)})
-    reward = model.reward if model.reward.path else model.reward.model_copy(update={"path": str(models.reward)})
+    given = model.reward.path or model.reward.function
+    reward = model.reward if given else model.reward.model_copy(update={"path": str(models.reward)})
     return config.model_copy(update={"model": model.model_copy(update={"policy": policy, "reward": reward})})
 
 

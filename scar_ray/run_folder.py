@@ -105,7 +105,7 @@ def model_card(config: Config, folder: Path) -> str:
         f"A causal language model trained with scar_ray {importlib.metadata.version('scar-ray')}: PPO on the task "
         f"`{config.task.name}`, with the reward shared out by `credit={credit_name(config)}`.\n\n"
         f"- policy it started from: `{Path(config.model.policy.path).name}`\n"
-        f"- reward model: `{Path(config.model.reward.path).name}`\n"
+        f"- reward: `{config.model.reward.function or Path(config.model.reward.path).name}`\n"
         f"- steps: {config.trainer.steps}, seed {config.seed}\n- command: `{command}`\n\n"
         f"Load it with `AutoModelForCausalLM.from_pretrained`. The resolved configuration lies in `config.json` of the "
         f"run folder.\n"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scar_ray.config.section import Count, Positive, Section, Whole
+from scar_ray.config.section import Count, Fraction, Positive, Section, Whole
 
 EngineName = Literal["auto", "trie", "shared_prompt", "plain"]
 
@@ -50,9 +50,15 @@ class RewardPoolConfig(Section):
     the prompt (shared_prompt); auto takes the first that gives the scores of plain batches for this model."""
     memory_gib: Positive = 1.0
     """Memory that scoring may take above the model's own (GiB)."""
+    batch_texts: Count = 256
+    """Python functions: texts of one call at most."""
+    parallel_calls: Count | None = None
+    """Python functions: calls at the same time in one actor, in threads; none: 8 of functions that wait (http, async
+    ones), 1 of others."""
     responses_per_task: Count = 8
     """Neighbouring responses scored together; keeps the numbers the same whatever the pool's size."""
-    gpus_per_actor: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    gpus_per_actor: Fraction = 1.0
+    """Share of a GPU that an actor reserves; 0 is for Python functions."""
     max_restarts: Whole = 3
     """How often a lost actor is started again before the run gives up."""
 

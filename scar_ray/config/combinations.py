@@ -14,16 +14,38 @@ MAX_EXACT_UNITS = 16
 
 def conflicts(config: Config) -> list[str]:
     """One line for each combination that cannot work; empty when all is well."""
-    return [*_models(config), *_lengths(config), *_credit(config), *_algorithm(config), *_cluster(config)]
+    checks = (_models, _function, _lengths, _credit, _algorithm, _cluster)
+    return [line for check in checks for line in check(config)]
 
 
 def _models(config: Config) -> Iterator[str]:
     if config.task.name == "demo":
         return  # trains what it is not given
-    paths = {"model.policy.path": config.model.policy.path, "model.reward.path": config.model.reward.path}
+    reward = config.model.reward
+    paths = {"model.policy.path": config.model.policy.path, "model.reward.path": reward.path or reward.function}
     empty = " and ".join(key for key, path in paths.items() if not path)
     if empty:
         yield f"task={config.task.name} needs {empty}, only task=demo makes its own; use model=tiny or set it"
+
+
+def _function(config: Config) -> Iterator[str]:
+    """What only reward models have."""
+    reward, name = config.cluster.reward, config.model.reward.function
+    if not name:
+        if config.cluster.device == "cuda" and reward.gpus_per_actor == 0:
+            yield "cluster.reward.gpus_per_actor=0 is for model.reward.function; a reward model needs a share of a GPU"
+        return
+    if config.credit.method == "abc":
+        yield f"credit=abc needs a model's attention, model.reward.function={name} has none; use another credit"
+    if config.credit.masking not in ("delete", "blank"):
+        yield (
+            f"credit.masking={config.credit.masking} is about a model's tokens, model.reward.function={name} reads "
+            "text; use delete or blank"
+        )
+    if config.algorithm.critic.init == "reward":
+        yield f"algorithm.critic.init=reward needs a reward model, model.reward.function={name} is none; use policy"
+    if reward.engine != "auto":
+        yield f"cluster.reward.engine={reward.engine} is about models, not model.reward.function={name}; leave it out"
 
 
 def _lengths(config: Config) -> Iterator[str]:

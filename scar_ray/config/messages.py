@@ -55,7 +55,10 @@ def is_key(dotted: str) -> bool:
     for part in dotted.split("."):
         if section is None or part not in section.model_fields:
             return False
-        section = section_of(section.model_fields[part].annotation)
+        annotation = section.model_fields[part].annotation
+        if get_origin(annotation) is dict:
+            return True  # free options, whatever their names
+        section = section_of(annotation)
     return True
 
 
@@ -134,7 +137,8 @@ def _unwrapped(annotation: Any, metadata: Sequence[Any]) -> tuple[Any, list[Any]
 
 
 def _rule(annotation: Any, bounds: Sequence[Any], *, nullable: bool) -> str:
-    rule = "a list of text" if get_origin(annotation) is tuple else _TYPE_NAMES[annotation]
+    names = {tuple: "a list of text", dict: "options by name, such as {threshold: 0.5}"}
+    rule = names.get(get_origin(annotation)) or _TYPE_NAMES[annotation]
     limits = {
         name: getattr(bound, name) for bound in bounds for name in ("ge", "gt", "le", "lt") if hasattr(bound, name)
     }

@@ -66,6 +66,7 @@ def missing(config: Config) -> list[str]:
         problems += _reward(config, reward)
         if isinstance(policy, ModelFolder):
             problems += _reward_length(config, policy, reward)
+    problems += _function(config)
     problems += _data(config, "train")
     problems += _parser(config)
     problems += _disk(config, policy.n_parameters if isinstance(policy, ModelFolder) else 0)
@@ -114,6 +115,13 @@ def _reward(config: Config, reward: ModelFolder) -> Iterator[str]:
     elif reward.n_labels == 2 and config.model.reward.label > 1:
         yield f"model.reward.label={config.model.reward.label}: the reward model has 2 labels; use 0 or 1"
     yield from _vocabulary(key, reward)
+
+
+def _function(config: Config) -> Iterator[str]:
+    """The file of a reward function is there; what is in it shows when it is loaded."""
+    file = config.model.reward.function.rpartition(":")[0]
+    if file.endswith(".py") and not Path(file).expanduser().is_file():
+        yield f"model.reward.function={config.model.reward.function}: no such file: {file}; check the path"
 
 
 def _vocabulary(key: str, folder: ModelFolder) -> Iterator[str]:

@@ -16,6 +16,12 @@ from scar_ray.config.cluster import LearnerConfig as LearnerConfig
 from scar_ray.config.cluster import RewardPoolConfig as RewardPoolConfig
 from scar_ray.config.cluster import RolloutPoolConfig as RolloutPoolConfig
 from scar_ray.config.combinations import conflicts
+from scar_ray.config.models import HEAD_SIZES as HEAD_SIZES
+from scar_ray.config.models import ArchitectureConfig as ArchitectureConfig
+from scar_ray.config.models import LoraConfig as LoraConfig
+from scar_ray.config.models import ModelConfig
+from scar_ray.config.models import PolicyConfig as PolicyConfig
+from scar_ray.config.models import RewardModelConfig as RewardModelConfig
 from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
 from scar_ray.games import Estimator
 from scar_ray.parsing import ParserName
@@ -207,86 +213,6 @@ class AlgorithmConfig(Section):
                 f"samples {self.batch.samples})"
             )
         return self
-
-
-class LoraConfig(Section):
-    """Low-rank adapters through peft; the policy with its adapters switched off is the reference."""
-
-    rank: Count = 32
-    alpha: Count = 32
-    target_modules: tuple[str, ...] = ()
-    """Names of the layers to adapt; empty: all linear layers."""
-
-
-HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-"""Sizes of attention heads that vLLM's CPU engine serves."""
-
-
-class ArchitectureConfig(Section):
-    """A Llama-shaped model that `scar-ray sft` and `scar-ray rm` train from scratch."""
-
-    vocab_size: Annotated[int, Field(ge=300)] = 4096
-    hidden_size: Count = 128
-    layers: Count = 2
-    heads: Count = 4
-    intermediate_size: Count = 384
-    max_positions: Count = 512
-    tie_embeddings: bool = True
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> ArchitectureConfig:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of heads={self.heads}")
-        if self.hidden_size // self.heads not in HEAD_SIZES:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} over heads={self.heads} gives heads of size "
-                f"{self.hidden_size // self.heads}, which vLLM cannot serve on CPU; use one of {HEAD_SIZES}"
-            )
-        return self
-
-
-class PolicyConfig(Section):
-    """The policy."""
-
-    path: str = ""
-    """Folder of a causal language model, or its name on the hub."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    lora: LoraConfig | None = None
-
-
-class RewardModelConfig(Section):
-    """The reward model: any Hugging Face sequence classification model, causal or encoder."""
-
-    path: str = ""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    label: Whole = 1
-    """Two-label models: the class whose logit minus the other's is the reward."""
-    template: str = "{prompt}{response}"
-    """Text that the reward model reads; the default joins token ids where the tokenizers are the same."""
-    append_eos: bool = True
-    """Causal models: every sequence ends with exactly one EOS, also where the policy did not finish."""
-    max_length: Count | None = None
-    """Longest sequence in reward-model tokens; none: the model's limit. Longer is an error, never cut."""
-
-    @model_validator(mode="after")
-    def _slots(self) -> RewardModelConfig:
-        for slot in ("{prompt}", "{response}"):
-            if self.template.count(slot) != 1:
-                raise ValueError(f"template must contain {slot} exactly once, got {self.template!r}")
-        if self.template.index("{prompt}") > self.template.index("{response}"):
-            raise ValueError(f"template must have {{prompt}} before {{response}}, got {self.template!r}")
-        return self
-
-
-class ModelConfig(Section):
-    """Policy and reward model."""
-
-    policy: PolicyConfig = PolicyConfig()
-    reward: RewardModelConfig = RewardModelConfig()
-    scratch: ArchitectureConfig | None = None
-    """Architecture for training from scratch; none: sft and rm start from the paths above."""
-    trust_remote_code: bool = False
-    """Run Python code that ships with a model. Only for models you trust as you trust a program."""
 
 
 class TrainerConfig(Section):

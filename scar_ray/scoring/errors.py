@@ -7,6 +7,10 @@ class SampleFailed(ValueError):
     """The reward model could not score one sample: the message says which one and why."""
 
 
+class RewardUnavailable(RuntimeError):
+    """What scores the samples cannot be reached, whatever the sample: the message says what to do."""
+
+
 def name_of(response: Response) -> str:
     """How a sample is named in messages."""
     text = " ".join(response.text.split())

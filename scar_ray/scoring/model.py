@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,26 +17,7 @@ from scar_ray.scoring.encoding import Encoded, Encoder
 from scar_ray.scoring.engines import Classifier, PlainBatches, choose_engine
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.scoring.loading import is_causal, load_classifier, same_tokenizer, sequence_limit
-
-
-@dataclass(slots=True)
-class Workload:
-    """What evaluating one group of responses took."""
-
-    asked: int = 0
-    """Sequences asked for: full responses and coalitions."""
-    unique: int = 0
-    """Distinct ones, which are the ones computed."""
-    tokens: int = 0
-    """Tokens of the distinct sequences."""
-    computed_tokens: int = 0
-    """Tokens that went through the model: those of padded batches with their padding, or the nodes of the trie."""
-    dropped_chars: int = 0
-    """Visible characters of the responses that the reward model's tokenizer leaves out; nothing reads them."""
-
-    def add(self, other: Workload) -> None:
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+from scar_ray.scoring.workload import Workload
 
 
 class RewardModel:

@@ -259,6 +259,8 @@ def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         batch_tokens=config.cluster.reward.batch_tokens,
         engine=config.cluster.reward.engine,
         memory_gib=config.cluster.reward.memory_gib,
+        batch_texts=config.cluster.reward.batch_texts,
+        parallel_calls=config.cluster.reward.parallel_calls,
         attention=config.credit.method == "abc",
         trust_remote_code=config.model.trust_remote_code,
         threads=config.cluster.threads_per_actor,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.scoring import RewardModel, Workload
+from scar_ray.scoring import FunctionReward, RewardModel, Workload
 
 Job = tuple[Response, CreditPlan]
 
@@ -27,10 +27,12 @@ class RewardOptions:
     threads: int
     engine: EngineName = "auto"
     memory_gib: float = 1.0
+    batch_texts: int = 256
+    parallel_calls: int | None = None
 
 
 class RewardWorker:
-    """One reward model in an actor of its own."""
+    """One reward model, or function, in an actor of its own."""
 
     def __init__(self, name: str, options: RewardOptions) -> None:
         import torch
@@ -38,24 +40,35 @@ class RewardWorker:
         if options.device == "cpu":
             torch.set_num_threads(options.threads)
         self._name = name
-        self._model = RewardModel(
-            options.model,
-            policy_tokenizer=options.policy_tokenizer,
-            masking=options.masking,
-            device=options.device,
-            batch_tokens=options.batch_tokens,
-            engine=options.engine,
-            memory_gib=options.memory_gib,
-            attention=options.attention,
-            trust_remote_code=options.trust_remote_code,
-        )
+        self._reward = _load(options)
 
     def ready(self) -> str:
-        """Returns the actor's name once the model has loaded."""
+        """Returns the actor's name once it has loaded."""
         return self._name
 
     def evaluate(self, jobs: list[Job]) -> tuple[list[Evaluation], Workload, float]:
         """Evaluations of the jobs, what they took, and the seconds spent."""
         started = time.perf_counter()
-        evaluations, work = self._model.evaluate(jobs)
+        evaluations, work = self._reward.evaluate(jobs)
         return evaluations, work, time.perf_counter() - started
+
+
+def _load(options: RewardOptions) -> RewardModel | FunctionReward:
+    if options.model.function:
+        return FunctionReward(
+            options.model,
+            masking=options.masking,
+            batch_texts=options.batch_texts,
+            parallel_calls=options.parallel_calls,
+        )
+    return RewardModel(
+        options.model,
+        policy_tokenizer=options.policy_tokenizer,
+        masking=options.masking,
+        device=options.device,
+        batch_tokens=options.batch_tokens,
+        engine=options.engine,
+        memory_gib=options.memory_gib,
+        attention=options.attention,
+        trust_remote_code=options.trust_remote_code,
+    )

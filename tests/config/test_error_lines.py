@@ -79,6 +79,7 @@ WRONG_TYPES = {
     "model.policy.lora.target_modules=q_proj": (
         'model.policy.lora.target_modules: must be a list of text, got "q_proj"'
     ),
+    "model.reward.options=5": ("model.reward.options: must be options by name, such as {threshold: 0.5}, got 5"),
     "model.scratch=5": ("model.scratch: is a section, got 5; set its keys, such as model.scratch.vocab_size"),
 }
 
@@ -117,6 +118,12 @@ IMPOSSIBLE = {
     ),
     "model.policy.dtype=bfloat16": (
         "cluster.learner.zero_stage=0 makes DeepSpeed's first bfloat16 update wrong; use 1, 2 or 3"
+    ),
+    "model.reward.function=score": (
+        "model.reward.function=score: names no function; write package.module:name, path/to/file.py:name or http"
+    ),
+    "model.reward.options={minimum: 3}": (
+        "model.reward.options are those of model.reward.function, which is not set; leave them out"
     ),
     "algorithm.critic.init=reward": "algorithm.critic.init=reward needs algorithm.critic.kind=separate",
     "algorithm.shaping.over_length_start=24": (
@@ -158,6 +165,26 @@ COMBINED = {
     ("task=imdb", "model=demo"): (
         "task=imdb needs model.policy.path and model.reward.path, only task=demo makes its own; "
         "use model=tiny or set it"
+    ),
+    ("model.reward.function=mine:score", "model.reward.path=models/mine"): (
+        "model.reward.function=mine:score takes the place of path=models/mine; leave one of them out "
+        "(model.reward.path='')"
+    ),
+    ("model.reward.function=mine:score", "credit=abc"): (
+        "credit=abc needs a model's attention, model.reward.function=mine:score has none; use another credit"
+    ),
+    ("model.reward.function=mine:score", "credit.masking=mask"): (
+        "credit.masking=mask is about a model's tokens, model.reward.function=mine:score reads text; "
+        "use delete or blank"
+    ),
+    ("model.reward.function=http", "cluster.reward.engine=trie"): (
+        "cluster.reward.engine=trie is about models, not model.reward.function=http; leave it out"
+    ),
+    ("model.reward.function=mine:score", "algorithm.critic.kind=separate", "algorithm.critic.init=reward"): (
+        "algorithm.critic.init=reward needs a reward model, model.reward.function=mine:score is none; use policy"
+    ),
+    ("cluster=gpu8", "cluster.reward.gpus_per_actor=0"): (
+        "cluster.reward.gpus_per_actor=0 is for model.reward.function; a reward model needs a share of a GPU"
     ),
     ("cluster=gpu_shared", "cluster.learner.ranks=2"): (
         "cluster.placement=shared gives each engine's GPU one learner rank: "

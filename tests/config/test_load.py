@@ -196,3 +196,14 @@ def test_a_damaged_run_configuration_is_one_line(tmp_path: Path) -> None:
 
 def test_the_packaged_groups_are_found() -> None:
     assert (config_folder() / "config.yaml").is_file()
+
+
+def test_a_reward_function_takes_options_of_any_name() -> None:
+    config = load(
+        [
+            "model.reward.function=my_rewards:score",
+            "model.reward.options.url=http://localhost:8000/score",
+            "model.reward.options.weights={good: 1.5, bad: -2}",
+        ]
+    )
+    assert config.model.reward.options == {"url": "http://localhost:8000/score", "weights": {"good": 1.5, "bad": -2}}

@@ -328,3 +328,12 @@ def test_facts_are_read_from_nested_and_older_configurations(tmp_path: Path) -> 
     nested = {"architectures": ["X"], "text_config": {"max_position_embeddings": 64, "vocab_size": 10}}
     folder = read_model_folder(model_folder(tmp_path / "nested", nested, {}))
     assert (folder.context, folder.vocab_size, folder.tokenizer_size, folder.n_parameters) == (64, 10, None, 100)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_reward_function_needs_its_file_and_no_reward_model() -> None:
+    assert missing(imdb("model.reward.path=''", "model.reward.function=rules.py:score")) == [
+        "model.reward.function=rules.py:score: no such file: rules.py; check the path"
+    ]
+    Path("rules.py").write_text("")
+    assert missing(imdb("model.reward.path=''", "model.reward.function=rules.py:score")) == []

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scar_ray import credit
 from scar_ray.config.errors import UserError
@@ -173,15 +173,6 @@ def test_every_credit_method_trains_on_the_same_actors(
         actors.stop()
 
 
-def broken_reward_model(models: dict[str, Path], folder: Path) -> Path:
-    shutil.copytree(models["llama_reward"], folder)
-    weights = load_file(folder / "model.safetensors")
-    weights["score.weight"][:] = float("nan")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert torch.isnan(AutoModelForSequenceClassification.from_pretrained(folder).score.weight).all()
-    return folder
-
-
 def scar_ray(arguments: list[str], **options: object) -> subprocess.Popen[str]:
     """`scar-ray` in a process group of its own, with a Ray of its own."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
@@ -196,17 +187,39 @@ def scar_ray(arguments: list[str], **options: object) -> subprocess.Popen[str]:
     )
 
 
-def test_a_reward_that_is_not_a_number_ends_the_run_and_names_the_sample(
+FUNCTION = """
+from pathlib import Path
+
+def vowels(samples, broken):
+    if Path(broken).exists() and Path(broken).read_text():
+        return [float("nan")] * len(samples)
+    return [sum(letter in "aeiou" for letter in sample.response) for sample in samples]
+"""
+
+
+def test_a_python_function_is_the_reward_and_one_that_fails_ends_the_run_and_names_the_sample(
     ray_cluster: None, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    broken = broken_reward_model(models, tmp_path / "nan")
-    config = load(overrides(models, tmp_path / "runs", f"model.reward.path={broken}", "trainer.steps=1", "name=broken"))
+    """The function answers in the first step, and with nan as soon as the run has written that step's metrics."""
+    (tmp_path / "mine.py").write_text(FUNCTION)
+    run = tmp_path / "broken"
+    function = [
+        "model.reward.path=''",
+        f"model.reward.function={tmp_path}/mine.py:vowels",
+        f"model.reward.options.broken={run}/metrics.jsonl",
+    ]
+    more = ["cluster.reward.actors=2", "credit=scar_word", "trainer.steps=2", "name=broken"]
+    config = load(overrides(models, tmp_path, *function, *more))
     with pytest.raises(
-        SampleFailed, match=r"^prompt \d+, sample 0 \('.*'\): the reward model returned nan as its score"
+        SampleFailed, match=r"^prompt \d+, sample 0 \('.*'\): .*/mine\.py:vowels returned nan; it must return a finite"
     ):
         train(config)
-    record = json.loads((tmp_path / "runs/broken/run.json").read_text())
-    assert record["status"] == "failed"
+    [row] = metrics_of(run)
+    assert row["credit/residual_max"] < 1e-9
+    assert row["credit/evaluations"] > row["credit/evaluations_unique"] > 8
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert [s["score"] for s in samples] == [sum(map(s["response"].count, "aeiou")) for s in samples]
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
 
 
 def processes_of(session: int) -> list[str]:

@@ -1,0 +1,25 @@
+"""What scoring takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(slots=True)
+class Workload:
+    """What evaluating one group of responses took."""
+
+    asked: int = 0
+    """Sequences asked for: full responses and coalitions."""
+    unique: int = 0
+    """Distinct ones, which are the ones computed."""
+    tokens: int = 0
+    """Tokens of the distinct sequences; 0 where a function reads texts."""
+    computed_tokens: int = 0
+    """Tokens that went through the model: those of padded batches with their padding, or the nodes of the trie."""
+    dropped_chars: int = 0
+    """Visible characters of the responses that the reward model's tokenizer leaves out; nothing reads them."""
+
+    def add(self, other: Workload) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
