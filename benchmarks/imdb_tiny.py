@@ -90,6 +90,7 @@ def read(run: Path) -> dict[str, Any]:
     """What one run came to."""
     record = json.loads((run / "run.json").read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["step"] > 0]  # before the first step there is only an evaluation
     tail = rows[-max(1, math.ceil(TAIL * len(rows))) :]
     first = rows[: len(tail)]
     roles = ("rollout", "reward", "learner", "idle")

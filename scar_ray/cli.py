@@ -2,6 +2,8 @@
 
     scar-ray train [--dry-run] [--multirun] [--resume RUN] [--config-dir DIR] [KEY=VALUE ...]
     scar-ray sft | rm [--config-dir DIR] [KEY=VALUE ...]
+    scar-ray eval POLICY [POLICY ...] [--best] [--out DIR] [--config-dir DIR] [KEY=VALUE ...]
+    scar-ray judge A B --base-url URL --model M [OPTION ...]
     scar-ray report RUN [RUN ...] [--out FILE]
     scar-ray probe --reward-model M --data FILE [OPTION ...] [KEY=VALUE ...]
     scar-ray explain --reward-model M (--prompt TEXT --response TEXT | --file FILE) [--html FILE] [KEY=VALUE ...]
@@ -34,6 +36,8 @@ commands:
   train     PPO with dense credit: scar-ray train task=demo credit=scar_span
   sft       train a policy on the task's texts: scar-ray sft task=imdb
   rm        train a reward model on the task's labelled texts: scar-ray rm task=imdb
+  eval      measure policies on held-out prompts: scar-ray eval runs/A runs/B
+  judge     which of two runs a language model prefers: scar-ray judge runs/A runs/B --base-url URL --model M
   report    one HTML page from finished or running runs: scar-ray report runs/NAME
   probe     are a reward model's scores of partial responses meaningful? scar-ray probe --reward-model M --data FILE
   explain   which words of a response earned its score, under one or more credit methods
@@ -50,6 +54,8 @@ _COMMANDS = {
     "train": "train",
     "sft": "supervised",
     "rm": "supervised",
+    "eval": "evaluate",
+    "judge": "judge",
     "report": "report",
     "explain": "explain",
     "probe": "probe",

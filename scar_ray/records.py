@@ -121,6 +121,8 @@ class CreditPlan:
     """Coalitions whose values are needed, and the linear map from values to credits."""
     attention: bool = False
     """True when last-layer attention is needed (ABC)."""
+    gold: bool = False
+    """True when the second reward model's score is wanted too: in evaluations on held-out prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class Evaluation:
     """v(S) of every coalition of the plan, in its order."""
     attention_T: FloatArray | None = None
     """Share of attention that the read position pays to each response token; non-negative, sums to 1."""
+    gold: float | None = None
+    """Score of the second reward model."""
 
 
 @dataclass(frozen=True, slots=True)

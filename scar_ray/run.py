@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from scar_ray import credit
 from scar_ray.config.placement import placement
 from scar_ray.config.preflight import preflight
 from scar_ray.config.schema import Config
+from scar_ray.judge.responses import EVALUATIONS, forget_after, write_responses
 from scar_ray.parsing.parallel import ParallelParser
 from scar_ray.run_folder import credit_name, model_card, new_folder, recorded
 from scar_ray.text.parse import parse
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.accounting import Accounting
+from scar_ray.trainer.best import BEST, BestPolicy
+from scar_ray.trainer.evaluation import Evaluator, headline, summary
+from scar_ray.trainer.experience import Scored
 from scar_ray.trainer.loop import StepResult, Trainer
 from scar_ray.trainer.metrics import MetricsWriter
 from scar_ray.trainer.progress import Progress
@@ -127,7 +131,7 @@ class Run:
     ) -> None:
         from transformers import AutoTokenizer
 
-        from scar_ray.tasks.prompts import load_prompts
+        from scar_ray.tasks.prompts import load_held_out, load_prompts
 
         self._config, self._folder, self._actors, self._progress = config, folder, actors, progress
         tokenizer = AutoTokenizer.from_pretrained(
@@ -138,6 +142,11 @@ class Run:
         self._trainer = Trainer(
             config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner, parser
         )
+        self._evaluator = None
+        if config.eval.every:
+            held_out = load_held_out(config, tokenizer)
+            self._evaluator = Evaluator(config, held_out, actors.rollout, actors.reward, actors.learner)
+        self._best = BestPolicy(folder, actors.learner, f"eval/{config.eval.select}", model_card(config, folder, True))
         self._fallbacks = 0
         self._stop = False
 
@@ -158,23 +167,28 @@ class Run:
             self._trainer.kl.load_state(state["kl"])
             cost, elapsed = state["cost_total"], state["time_s"]
             writer.resume_from(done)
+            forget_after(self._folder, done)
             self._progress.message(f"resumed from {path}")
+            if not self._best.load_state(state.get("best")):
+                self._progress.message("the best policy was of a step that is done again: it is looked for anew")
         self._actors.learner.sync(done)
         self._started = time.perf_counter() - elapsed
         self._accounting = accounting(config, self._actors, cost)
         try:
             with interruptible(self._ask_to_stop):
-                for step in range(done, config.trainer.steps):
-                    result = self._trainer.step(step)
-                    self._log(writer, step + 1, result)
-                    if (
-                        self._stop
-                        or (step + 1) % config.trainer.checkpoint_every == 0
-                        or step + 1 == config.trainer.steps
-                    ):
-                        self._save(step + 1)
+                if checkpoint is None and self._evaluator is not None:
+                    self._log(writer, 0, self._evaluate(0), ())
+                for step in range(done + 1, config.trainer.steps + 1):
+                    result = self._trainer.step(step - 1)
+                    metrics = self._metrics(step, result)
+                    if self._is_due(step, config.eval.every):
+                        metrics |= self._evaluate(step)
+                    self._log(writer, step, metrics, result.scored)
+                    is_best = self._is_best(step, metrics)
+                    if self._stop or is_best or self._is_due(step, config.trainer.checkpoint_every):
+                        self._save(step)
                     if self._stop:
-                        raise Stopped(f"stopped after step {step + 1}; continue with --resume {self._folder}")
+                        raise Stopped(f"stopped after step {step}; continue with --resume {self._folder}")
         finally:
             writer.close()
         self._export()
@@ -183,9 +197,31 @@ class Run:
         self._stop = True
         self._progress.message("stopping: this step is finished and a checkpoint written; Ctrl-C again stops at once")
 
-    def _log(self, writer: MetricsWriter, step: int, result: StepResult) -> None:
+    def _is_due(self, step: int, every: int) -> bool:
+        """Whether something done every so many steps, and after the last one, is done now; 0: never."""
+        return every > 0 and (step % every == 0 or step == self._config.trainer.steps)
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        """Measures the policy on the held-out prompts and keeps its responses in the run folder."""
+        assert self._evaluator is not None
+        started = time.perf_counter()
+        measured = self._evaluator.evaluate(step)
+        file = self._folder / EVALUATIONS / f"step-{step:06d}.jsonl"
+        write_responses(file, [one.to_json() for one in measured])
+        return {f"eval/{name}": value for name, value in summary(measured).items()} | {
+            "time_s": time.perf_counter() - self._started,
+            "time/eval": time.perf_counter() - started,
+            **self._accounting.charge_evaluation(),
+        }
+
+    def _is_best(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Whether this step's evaluation was the best one; its policy is exported then."""
+        value = metrics.get(f"eval/{self._config.eval.select}")
+        return value is not None and self._best.offer(step, value)
+
+    def _metrics(self, step: int, result: StepResult) -> dict[str, float]:
         work = self._actors.reward.work
-        metrics = result.metrics | {
+        return result.metrics | {
             "step": float(step),
             "time_s": time.perf_counter() - self._started,
             "credit/evaluations": float(work.asked),
@@ -196,12 +232,18 @@ class Run:
             **self._parse_fallbacks(),
             **self._accounting.charge(),
         }
+
+    def _log(self, writer: MetricsWriter, step: int, metrics: Mapping[str, float], scored: Sequence[Scored]) -> None:
         writer.write(step, metrics)
         trainer = self._config.trainer
         if step in (1, trainer.steps) or step % trainer.sample_every == 0:
-            for one in result.scored[: trainer.samples_kept]:
+            for one in scored[: trainer.samples_kept]:
                 writer.write_sample(step, one.response, one.score, one.rewards, credit_name(self._config))
-        self._progress.update(step, metrics)
+        if step > 0:
+            self._progress.update(step, metrics)
+        if "eval/reward" in metrics:
+            found = {name.removeprefix("eval/"): value for name, value in metrics.items() if name.startswith("eval/")}
+            self._progress.message(f"held-out prompts after step {step}: {headline(found)}")
 
     def _parse_fallbacks(self) -> dict[str, float]:
         """Sentences of this step that the parser failed on or was too slow for."""
@@ -213,17 +255,21 @@ class Run:
     def _save(self, step: int) -> None:
         state = {
             "kl": self._trainer.kl.state(),
+            "best": self._best.state(),
             "cost_total": self._accounting.total,
             "time_s": time.perf_counter() - self._started,
         }
-        keep = self._config.trainer.keep_checkpoints
-        checkpoints.save(self._folder / "checkpoints", step, self._actors.learner, state, keep)
+        keep, best = self._config.trainer.keep_checkpoints, self._best.found
+        folder = self._folder / "checkpoints"
+        checkpoints.save(folder, step, self._actors.learner, state, keep, best.step if best else None)
 
     def _export(self) -> None:
         policy = self._folder / "policy"
         self._actors.learner.export(policy)
         (policy / "README.md").write_text(model_card(self._config, self._folder))
         self._progress.message(f"policy: {policy}")
+        if self._best.found is not None:
+            self._progress.message(f"best policy: {self._folder / BEST} (step {self._best.found.step})")
 
 
 def accounting(config: Config, actors: Any, total: float) -> Accounting:

@@ -97,13 +97,14 @@ def hardware(config: Config) -> dict[str, Any]:
     }
 
 
-def model_card(config: Config, folder: Path) -> str:
-    """The README of the final policy."""
+def model_card(config: Config, folder: Path, best: bool = False) -> str:
+    """The README of the final policy, or of the best one."""
     command = " ".join(["scar-ray train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else "scar-ray train"
+    which = ", the best of its evaluations on held-out prompts (`best.json`)" if best else ""
     return (
         f"---\nlibrary_name: transformers\ntags: [rlhf, ppo, scar-ray]\n---\n\n# {folder.name}\n\n"
         f"A causal language model trained with scar_ray {importlib.metadata.version('scar-ray')}: PPO on the task "
-        f"`{config.task.name}`, with the reward shared out by `credit={credit_name(config)}`.\n\n"
+        f"`{config.task.name}`, with the reward shared out by `credit={credit_name(config)}`{which}.\n\n"
         f"- policy it started from: `{Path(config.model.policy.path).name}`\n"
         f"- reward: `{config.model.reward.function or Path(config.model.reward.path).name}`\n"
         f"- steps: {config.trainer.steps}, seed {config.seed}\n- command: `{command}`\n\n"

@@ -96,7 +96,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_command_is_one_line_with_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert one_error(capsys, "trian") == "unknown command trian; did you mean train?"
     assert one_error(capsys, "serve") == (
-        "unknown command serve; the commands are train, sft, rm, report, explain, probe, parser, plan"
+        "unknown command serve; the commands are train, sft, rm, eval, judge, report, explain, probe, parser, plan"
     )
 
 

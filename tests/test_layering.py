@@ -21,8 +21,10 @@ MAY_IMPORT = {
     "planning": {"games", "records", "text", "credit", "config"},
     "tasks": {"records", "text", "config"},
     "report": set(),
+    # Files of responses, and a language model that compares them.
+    "judge": {"config", "report"},
     # What a trainer needs of its workers; both sides are written against it.
-    "protocols": {"records"},
+    "protocols": {"records", "config"},
     "workers": {"games", "objectives", "records", "text", "credit", "config", "tasks", "protocols", "scoring"},
     # Reward models as values of partial texts: torch and transformers, no Ray.
     "scoring": {"games", "records", "text", "config"},

@@ -14,7 +14,7 @@ MAX_EXACT_UNITS = 16
 
 def conflicts(config: Config) -> list[str]:
     """One line for each combination that cannot work; empty when all is well."""
-    checks = (_models, _function, _lengths, _credit, _algorithm, _cluster)
+    checks = (_models, _function, _lengths, _credit, _algorithm, _cluster, _evaluation)
     return [line for check in checks for line in check(config)]
 
 
@@ -110,3 +110,24 @@ def _cluster(config: Config) -> Iterator[str]:
                 f"cluster.reward.gpus_per_actor={cluster.reward.gpus_per_actor:g} leaves nothing of a GPU "
                 f"shared with {fullest} reward actors; lower it to {0.4 / fullest:.2g}"
             )
+
+
+def _evaluation(config: Config) -> Iterator[str]:
+    held_out, task = config.eval, config.task
+    sampling = held_out.sampling(task.sampling)
+    if held_out.max_new_tokens is not None:
+        if sampling.min_new_tokens > held_out.max_new_tokens:
+            yield (
+                f"eval.max_new_tokens={held_out.max_new_tokens} is below task.sampling.min_new_tokens="
+                f"{sampling.min_new_tokens}; raise it"
+            )
+        length, limit = task.prompt_tokens_max + held_out.max_new_tokens, config.cluster.rollout.max_model_len
+        if length > limit:
+            yield (
+                f"task.prompt_tokens_max + eval.max_new_tokens = {task.prompt_tokens_max} + {held_out.max_new_tokens} "
+                f"exceeds cluster.rollout.max_model_len={limit}; raise it"
+            )
+    if held_out.gold is not None and not (held_out.gold.path or held_out.gold.function):
+        yield "eval.gold.path is empty; name the second reward model, or set eval.gold=null"
+    if held_out.select == "gold" and held_out.gold is None:
+        yield "eval.select=gold needs a second reward model; set eval.gold.path, or eval.select=reward"

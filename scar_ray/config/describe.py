@@ -42,10 +42,21 @@ def _batch(config: Config) -> str:
         f"{batch.minibatch} = {arithmetic.optimizer_steps}",
         f"each optimizer step: {cluster.learner.ranks} ranks x {arithmetic.micro_batches} micro-batches of "
         f"{cluster.learner.micro_batch}",
+        _held_out(config),
         f"the run: {config.trainer.steps:,} steps, {arithmetic.total_responses:,} responses, "
         f"{arithmetic.total_optimizer_steps:,} optimizer steps",
     )
     return "Batch of a step\n" + _indented("\n".join(lines))
+
+
+def _held_out(config: Config) -> str:
+    held_out = config.eval
+    if not held_out.every:
+        return "held-out prompts: none (eval.every=0)"
+    return (
+        f"held-out prompts: up to {held_out.prompts:,} x {held_out.samples} samples before the first step, every "
+        f"{held_out.every:,} steps and after the last"
+    )
 
 
 def _evaluations(config: Config) -> str:

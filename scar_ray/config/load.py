@@ -53,8 +53,10 @@ def load(overrides: Sequence[str], config_dir: Path | None = None) -> Config:
     return _validated(_composed(choices, folders), values, problems)
 
 
-def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
+def load_resolved(file: Path, overrides: Sequence[str] = (), fixed: Sequence[str] = _FIXED_ON_RESUME) -> Config:
     """The configuration that a run wrote (its config.json) with dotted overrides, for continuing that run.
+
+    Sections and keys in `fixed` cannot be changed.
 
     Raises:
         ConfigError: one line for each rule broken, also for keys that cannot change on the way.
@@ -67,11 +69,12 @@ def load_resolved(file: Path, overrides: Sequence[str] = ()) -> Config:
     problems: list[str] = []
     values = []
     for key, value in parse(overrides, problems):
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in _FIXED_ON_RESUME):
+        if any(key == name or key.startswith(f"{name}.") for name in fixed):
             problems.append(f"{key}: cannot change when a run is resumed; leave it out or start a new run")
         elif key in DEFAULT_GROUPS:
             problems.append(
-                f"{key}: a resumed run takes single keys only, such as {key}.KEY=VALUE or trainer.steps=300"
+                f"{key}: a run that is there already takes single keys only, such as {key}.KEY=VALUE or "
+                "trainer.steps=300"
             )
         else:
             values.append((key, value))

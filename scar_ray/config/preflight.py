@@ -14,7 +14,7 @@ from typing import Literal
 
 from scar_ray.config.errors import UserError
 from scar_ray.config.model_folder import ModelFolder, is_local, read_model_folder, same_tokenizer
-from scar_ray.config.schema import Config, DataSource
+from scar_ray.config.schema import Config, DataSource, RewardModelConfig
 from scar_ray.parsing import parser_folder
 
 _UNNEEDED_PACKAGES = ("torchvision", "torchaudio", "torchcodec")
@@ -56,6 +56,28 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
         raise UserError("\n".join(problems))
 
 
+def preflight_evaluation(config: Config, policy: str) -> None:
+    """Checks that `scar-ray eval` can measure `policy` here.
+
+    Raises:
+        UserError: one line for each thing that is missing.
+    """
+    problems: list[str] = []
+    if is_local(policy):
+        try:
+            read_model_folder(Path(policy).expanduser())
+        except UserError as error:
+            problems.append(f"{policy}: {error}")
+    reference, reward = _folder(config, "policy"), _folder(config, "reward")
+    problems += [line for line in (reference, reward) if isinstance(line, str)]
+    if isinstance(reward, ModelFolder):
+        problems += _classifier("model.reward", config.model.reward, reward)
+    problems += _function("model.reward", config.model.reward)
+    problems += [*_evaluation(config), *_broken_packages(), *_no_numa(config)]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
 def missing(config: Config) -> list[str]:
     """One line for each thing that a training run needs and that is not here; imports nothing heavy."""
     policy, reward = _folder(config, "policy"), _folder(config, "reward")
@@ -63,11 +85,12 @@ def missing(config: Config) -> list[str]:
     if isinstance(policy, ModelFolder):
         problems += _policy(config, policy)
     if isinstance(reward, ModelFolder):
-        problems += _reward(config, reward)
+        problems += _classifier("model.reward", config.model.reward, reward)
         if isinstance(policy, ModelFolder):
             problems += _reward_length(config, policy, reward)
-    problems += _function(config)
+    problems += _function("model.reward", config.model.reward)
     problems += _data(config, "train")
+    problems += _evaluation(config)
     problems += _parser(config)
     problems += _disk(config, policy.n_parameters if isinstance(policy, ModelFolder) else 0)
     if config.trainer.wandb and find_spec("wandb") is None:
@@ -103,25 +126,44 @@ def _policy(config: Config, policy: ModelFolder) -> Iterator[str]:
         )
 
 
-def _reward(config: Config, reward: ModelFolder) -> Iterator[str]:
-    key = f"model.reward.path={config.model.reward.path}"
-    if not any(name.endswith("ForSequenceClassification") for name in reward.architectures):
-        what = reward.architectures[0] if reward.architectures else "unknown architecture"
+def _classifier(section: str, settings: RewardModelConfig, folder: ModelFolder) -> Iterator[str]:
+    key = f"{section}.path={settings.path}"
+    if not any(name.endswith("ForSequenceClassification") for name in folder.architectures):
+        what = folder.architectures[0] if folder.architectures else "unknown architecture"
         yield (
             f"{key}: a reward model without a classification head ({what}); give a ...ForSequenceClassification model"
         )
-    elif reward.n_labels is not None and reward.n_labels not in (1, 2):
-        yield f"{key}: has {reward.n_labels} labels; a reward model has one, or two of which one is wanted"
-    elif reward.n_labels == 2 and config.model.reward.label > 1:
-        yield f"model.reward.label={config.model.reward.label}: the reward model has 2 labels; use 0 or 1"
-    yield from _vocabulary(key, reward)
+    elif folder.n_labels is not None and folder.n_labels not in (1, 2):
+        yield f"{key}: has {folder.n_labels} labels; a reward model has one, or two of which one is wanted"
+    elif folder.n_labels == 2 and settings.label > 1:
+        yield f"{section}.label={settings.label}: the reward model has 2 labels; use 0 or 1"
+    yield from _vocabulary(key, folder)
 
 
-def _function(config: Config) -> Iterator[str]:
+def _evaluation(config: Config) -> Iterator[str]:
+    """Held-out prompts and the second reward model, where there are evaluations."""
+    if not config.eval.every:
+        return
+    for line in _data(config, "test"):
+        yield f"{line}; without held-out prompts set eval.every=0"
+    gold = config.eval.gold
+    if gold is None:
+        return
+    yield from _function("eval.gold", gold)
+    if gold.path and is_local(gold.path):
+        try:
+            folder = read_model_folder(Path(gold.path).expanduser())
+        except UserError as error:
+            yield f"eval.gold.path={gold.path}: {error}"
+        else:
+            yield from _classifier("eval.gold", gold, folder)
+
+
+def _function(section: str, settings: RewardModelConfig) -> Iterator[str]:
     """The file of a reward function is there; what is in it shows when it is loaded."""
-    file = config.model.reward.function.rpartition(":")[0]
+    file = settings.function.rpartition(":")[0]
     if file.endswith(".py") and not Path(file).expanduser().is_file():
-        yield f"model.reward.function={config.model.reward.function}: no such file: {file}; check the path"
+        yield f"{section}.function={settings.function}: no such file: {file}; check the path"
 
 
 def _vocabulary(key: str, folder: ModelFolder) -> Iterator[str]:

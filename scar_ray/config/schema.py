@@ -16,12 +16,14 @@ from scar_ray.config.cluster import LearnerConfig as LearnerConfig
 from scar_ray.config.cluster import RewardPoolConfig as RewardPoolConfig
 from scar_ray.config.cluster import RolloutPoolConfig as RolloutPoolConfig
 from scar_ray.config.combinations import conflicts
+from scar_ray.config.evaluation import EvalConfig
 from scar_ray.config.models import HEAD_SIZES as HEAD_SIZES
 from scar_ray.config.models import ArchitectureConfig as ArchitectureConfig
 from scar_ray.config.models import LoraConfig as LoraConfig
 from scar_ray.config.models import ModelConfig
 from scar_ray.config.models import PolicyConfig as PolicyConfig
 from scar_ray.config.models import RewardModelConfig as RewardModelConfig
+from scar_ray.config.sampling import Sampling as Sampling
 from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
 from scar_ray.games import Estimator
 from scar_ray.parsing import ParserName
@@ -41,24 +43,6 @@ class DataSource(Section):
     """Column with the class label (0 or 1); used by reward-model training only."""
     limit: Count | None = None
     """Use only the first so many rows."""
-
-
-class Sampling(Section):
-    """How responses are sampled."""
-
-    min_new_tokens: Whole = 0
-    """The EOS is impossible before this many tokens, for engine and learner log-probabilities alike."""
-    max_new_tokens: Count = 24
-    temperature: Positive = 1.0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Sampling:
-        if self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(
-                f"min_new_tokens={self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}; lower it"
-            )
-        return self
 
 
 class TaskConfig(Section):
@@ -256,6 +240,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     cluster: ClusterConfig = ClusterConfig()
     trainer: TrainerConfig = TrainerConfig()
+    eval: EvalConfig = EvalConfig()
     sft: SupervisedConfig = SupervisedConfig()
     rm: SupervisedConfig = SupervisedConfig()
 

@@ -40,3 +40,10 @@ class Accounting:
         costs["cost/idle"] = max(0.0, wall * self._held - sum(costs.values()))
         self.total += wall * self._held
         return costs | {"cost/total": self.total}
+
+    def charge_evaluation(self) -> dict[str, float]:
+        """Device-seconds since the last call, all spent on an evaluation; no part of the total, which is training's."""
+        before = self.total
+        self.charge()
+        spent, self.total = self.total - before, before
+        return {"cost/eval": spent}

@@ -15,8 +15,10 @@ from scar_ray.trainer.protocols import Learner
 MANIFEST = "manifest.json"
 
 
-def save(folder: Path, step: int, learner: Learner, state: Mapping[str, Any], keep: int) -> Path:
-    """Writes `folder/step-NNNNNN`, then removes all but the newest `keep` checkpoints.
+def save(
+    folder: Path, step: int, learner: Learner, state: Mapping[str, Any], keep: int, best: int | None = None
+) -> Path:
+    """Writes `folder/step-NNNNNN`, then removes all but the newest `keep` checkpoints and that of the step `best`.
 
     A checkpoint that bears its name is complete: files are written, and removed, under a name of another kind.
     """
@@ -34,7 +36,8 @@ def save(folder: Path, step: int, learner: Learner, state: Mapping[str, Any], ke
         _remove(final)
     os.replace(partial, final)
     for old in complete(folder)[:-keep]:
-        _remove(old)
+        if best is None or old.name != f"step-{best:06d}":
+            _remove(old)
     return final
 
 

@@ -26,9 +26,9 @@ from scar_ray.credit.audit import audit, audit_plan, pick
 from scar_ray.objectives.kl import AdaptiveKL, FixedKL
 from scar_ray.objectives.schedule import lr_multiplier
 from scar_ray.records import CreditPlan, Prompt, Response
+from scar_ray.trainer.agreement import check_engines
 from scar_ray.trainer.experience import (
     Scored,
-    logprob_gaps,
     ppo_batch,
     prompts_of_step,
     requests_of_step,
@@ -36,13 +36,6 @@ from scar_ray.trainer.experience import (
     sequences_of,
 )
 from scar_ray.trainer.protocols import Learner, Parsing, PPOBatch, RewardPool, RolloutPool
-
-GAP_LIMITS = {"float32": 0.01, "bfloat16": 2.0}
-"""Largest believable log-probability difference (nats) between engine and learner, by the policy's type."""
-
-
-class StaleEngine(RuntimeError):
-    """An engine sampled from other weights than the learner's: the message names it."""
 
 
 @dataclass(slots=True)
@@ -97,7 +90,7 @@ class Trainer:
         sequences = sequences_of(responses)
         with clock.phase("forward"):
             forward = self._learner.forward(sequences)
-        gaps = self._check_engines(responses, forward.logprobs_BT, version=step)
+        gaps = check_engines(self._config, self._config.task.sampling, responses, forward.logprobs_BT, version=step)
         with clock.phase("reward"):
             evaluations = self._reward.results()
         scored = [
@@ -161,29 +154,6 @@ class Trainer:
         asked = CreditPlan() if row is None else audit_plan(plans[row])
         self._reward.submit(replace(responses[row or 0], row=len(responses)), asked)
         return None if row is None else (row, asked)
-
-    def _check_engines(self, responses: Sequence[Response], logprobs_BT: np.ndarray, version: int) -> dict[str, float]:
-        """Refuses responses of engines whose weights are not the learner's."""
-        for response in responses:
-            if response.policy_version != version:
-                raise StaleEngine(
-                    f"{response.engine} sampled with policy version {response.policy_version}, the learner is at "
-                    f"{version}: its weight update was lost; restart the run with --resume"
-                )
-        gaps, rollout = logprob_gaps(responses, logprobs_BT), self._config.cluster.rollout
-        limit = rollout.max_logprob_gap or GAP_LIMITS[self._config.model.policy.dtype]
-        # Nucleus sampling renormalises the engine's probabilities over what it keeps.
-        limit -= float(np.log(self._config.task.sampling.top_p))
-        for engine, gap in gaps.items():
-            if not gap <= limit:
-                cause = (
-                    "the engine's weights are wrong" if np.isfinite(gap) else "the policy or the engine has diverged"
-                )
-                raise StaleEngine(
-                    f"{engine} and the learner disagree by {gap:.3g} nats on a token's log-probability "
-                    f"(cluster.rollout.max_logprob_gap={limit:g}): {cause}"
-                )
-        return gaps
 
     def _lr_scale(self, step: int) -> float:
         optimizer = self._config.algorithm.optimizer

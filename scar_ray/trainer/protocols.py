@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from scar_ray.config.sampling import Sampling
 from scar_ray.records import CreditPlan, Evaluation, Request, Response
 
 Float32Array = NDArray[np.float32]
@@ -68,8 +69,8 @@ class PPOBatch:
 class RolloutPool(Protocol):
     """Samples responses from the current policy."""
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
-        """Yields each response as it finishes, in any order."""
+    def generate(self, requests: Sequence[Request], sampling: Sampling | None = None) -> Iterator[Response]:
+        """Yields each response as it finishes, in any order; sampled as the task says unless `sampling` is given."""
         ...
 
 
@@ -104,7 +105,9 @@ class RewardPool(Protocol):
 class Learner(Protocol):
     """Policy, critic and reference, and their optimizers."""
 
-    def forward(self, sequences: Sequences) -> Forward: ...
+    def forward(self, sequences: Sequences, sampling: Sampling | None = None) -> Forward:
+        """The batch under policy, reference and critic; `sampling` is how it was sampled, if not as the task says."""
+        ...
 
     def update(self, batch: PPOBatch, rows: Sequence[int], *, train_policy: bool) -> Mapping[str, float]:
         """One optimizer step on the mini-batch `rows`; returns its metrics, means over its tokens."""

@@ -191,9 +191,9 @@ def start(config: Config, log: Log) -> Actors:
     handles: dict[str, Any] = {}
     try:
         for name, handle in (
-            *_start_engines(starter, roles["rollout"]),
+            *start_engines(starter, roles["rollout"]),
             *_start_learner(starter, roles["learner"]),
-            *_start_rewards(starter, roles["reward"]),
+            *start_rewards(starter, roles["reward"]),
         ):
             handles[name] = handle
         wait_ready(handles)
@@ -212,7 +212,7 @@ def transfer_backend(cluster: ClusterConfig) -> str:
     return "ipc" if cluster.placement == "shared" else "nccl"
 
 
-def _start_engines(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
+def start_engines(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
     config = starter.config
     options = EngineOptions(
         model=config.model.policy.path,
@@ -249,7 +249,7 @@ def _start_learner(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         yield f"learner-{rank}", actor.options(**settings).remote(rank, options, address)
 
 
-def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
+def start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
     config = starter.config
     options = RewardOptions(
         model=config.model.reward,
@@ -264,6 +264,7 @@ def _start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         attention=config.credit.method == "abc",
         trust_remote_code=config.model.trust_remote_code,
         threads=config.cluster.threads_per_actor,
+        gold=config.eval.gold if config.eval.every else None,
     )
     actor = ray.remote(RewardWorker)
     for i in range(role.actors):

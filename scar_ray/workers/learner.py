@@ -131,7 +131,9 @@ class LearnerRank:
     # forward
 
     @torch.no_grad()
-    def forward(self, share: RankShare) -> tuple[Float32Array, Float32Array, Float32Array]:
+    def forward(
+        self, share: RankShare, sampling: Sampling | None = None
+    ) -> tuple[Float32Array, Float32Array, Float32Array]:
         """Log-probabilities, reference log-probabilities and values of this rank's rows, each (rows, T)."""
         started = time.perf_counter()
         for _, engine in self._engines():
@@ -140,19 +142,21 @@ class LearnerRank:
         columns: tuple[list[Float32Array], ...] = ([], [], [])
         for rows in self._micro_batches(range(len(share.response_ids))):
             batch = self._padded(share, rows)
-            own: Outputs = self._actor(batch)
+            own: Outputs = self._actor(batch, sampling=sampling)
             values = own.values_RT if self._critic is None else self._critic(batch)
-            for column, tensor in zip(columns, (own.logprobs_RT, self._reference_logprobs(batch), values), strict=True):
+            for column, tensor in zip(
+                columns, (own.logprobs_RT, self._reference_logprobs(batch, sampling), values), strict=True
+            ):
                 column.append(widened(tensor, batch.mask_RT, width))
         self._busy_s += time.perf_counter() - started
         logprobs, reference, values_BT = (np.concatenate(column) for column in columns)
         return logprobs, reference, values_BT
 
-    def _reference_logprobs(self, batch: Padded) -> torch.Tensor:
+    def _reference_logprobs(self, batch: Padded, sampling: Sampling | None) -> torch.Tensor:
         if self._options.model.policy.lora is not None:
             with self._actor.module.policy.disable_adapter():
-                return self._actor(batch).logprobs_RT
-        return self._reference(batch).logprobs_RT
+                return self._actor(batch, sampling=sampling).logprobs_RT
+        return self._reference(batch, sampling=sampling).logprobs_RT
 
     def _micro_batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
         size = self._options.learner.micro_batch

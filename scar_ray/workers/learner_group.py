@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from scar_ray.config.sampling import Sampling
 from scar_ray.trainer.protocols import Forward, PPOBatch, Sequences
 from scar_ray.workers.errors import ActorFailed, died, explain
 from scar_ray.workers.learner import RankShare
@@ -23,19 +24,26 @@ class RayLearner:
     def __init__(self, ranks: Sequence[Any], names: Sequence[str]) -> None:
         self._ranks, self._names = list(ranks), list(names)
 
-    def forward(self, sequences: Sequences) -> Forward:
-        """Log-probabilities under policy and reference, and values, of a batch that the ranks divide equally."""
+    def forward(self, sequences: Sequences, sampling: Sampling | None = None) -> Forward:
+        """Log-probabilities under policy and reference, and values; `sampling`, if the batch was not sampled as usual.
+
+        Ranks must take the same number of passes: the last row fills up a batch that they cannot divide equally.
+        """
+        count = len(sequences)
+        rows = [min(row, count - 1) for row in range(-(-count // len(self._ranks)) * len(self._ranks))]
         shares = [
-            RankShare(sequences.prompt_ids[part], sequences.response_ids[part])
-            for part in (slice(rows[0], rows[-1] + 1) for rows in self._shares(range(len(sequences))))
+            RankShare(
+                tuple(sequences.prompt_ids[row] for row in part), tuple(sequences.response_ids[row] for row in part)
+            )
+            for part in self._shares(rows)
         ]
-        answers = self._all([r.forward.remote(share) for r, share in zip(self._ranks, shares, strict=True)])
+        answers = self._all([r.forward.remote(share, sampling) for r, share in zip(self._ranks, shares, strict=True)])
         width = max(sequences.lengths)
         arrays = [
             np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in column])
             for column in zip(*answers, strict=True)
         ]
-        return Forward(*arrays)
+        return Forward(*(array[:count] for array in arrays))
 
     def update(self, batch: PPOBatch, rows: Sequence[int], *, train_policy: bool) -> dict[str, float]:
         """One optimizer step on the mini-batch `rows`: means over its tokens, maxima for keys in _max."""

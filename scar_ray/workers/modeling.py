@@ -74,8 +74,14 @@ class TokenPolicy(nn.Module):
         del module
         self._hidden = inputs[0]
 
-    def forward(self, batch: Padded, entropy: bool = False, detach_trunk: bool = False) -> Outputs:
-        """Log-probabilities (nats) of the response tokens, and values and entropies where asked for."""
+    def forward(
+        self, batch: Padded, entropy: bool = False, detach_trunk: bool = False, sampling: Sampling | None = None
+    ) -> Outputs:
+        """Log-probabilities (nats) of the response tokens, and values and entropies where asked for.
+
+        `sampling` says how the responses were sampled, if not as the module was made for.
+        """
+        sampling = sampling or self._sampling
         first = int(batch.source_RT.min())
         last = int(batch.source_RT.max())
         kept = torch.arange(first, last + 1, device=batch.input_ids_RL.device)
@@ -88,17 +94,16 @@ class TokenPolicy(nn.Module):
         hidden, self._hidden = self._hidden, None
         place_RT = batch.source_RT - first
         logits_RTV = logits.gather(1, place_RT.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
-        logits_RTV = forbid_early_eos(logits_RTV, self._eos_id, self._sampling.min_new_tokens)
+        logits_RTV = forbid_early_eos(logits_RTV, self._eos_id, sampling.min_new_tokens)
         values = None
         if self.value_head is not None:
             assert hidden is not None
             hidden = hidden.gather(1, place_RT.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
             values = self.value_head(hidden.detach() if detach_trunk else hidden).squeeze(-1).float()
-        temperature = self._sampling.temperature
         return Outputs(
-            token_logprobs(logits_RTV, batch.response_ids_RT, temperature),
+            token_logprobs(logits_RTV, batch.response_ids_RT, sampling.temperature),
             values,
-            token_entropy(logits_RTV, temperature) if entropy else None,
+            token_entropy(logits_RTV, sampling.temperature) if entropy else None,
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.scoring import FunctionReward, RewardModel, Workload
+from scar_ray.scoring import FunctionReward, RewardModel, SampleFailed, Workload
 
 Job = tuple[Response, CreditPlan]
 
@@ -29,6 +29,8 @@ class RewardOptions:
     memory_gib: float = 1.0
     batch_texts: int = 256
     parallel_calls: int | None = None
+    gold: RewardModelConfig | None = None
+    """A second reward model that only evaluates."""
 
 
 class RewardWorker:
@@ -40,7 +42,9 @@ class RewardWorker:
         if options.device == "cpu":
             torch.set_num_threads(options.threads)
         self._name = name
-        self._reward = _load(options)
+        self._reward, self._gold = _load(options), None
+        if options.gold is not None:  # it scores whole responses only: nothing is left out of them
+            self._gold = _load(replace(options, model=options.gold, masking="delete", attention=False))
 
     def ready(self) -> str:
         """Returns the actor's name once it has loaded."""
@@ -50,7 +54,18 @@ class RewardWorker:
         """Evaluations of the jobs, what they took, and the seconds spent."""
         started = time.perf_counter()
         evaluations, work = self._reward.evaluate(jobs)
+        if any(plan.gold for _, plan in jobs):
+            evaluations = self._with_gold(jobs, evaluations)
         return evaluations, work, time.perf_counter() - started
+
+    def _with_gold(self, jobs: list[Job], evaluations: list[Evaluation]) -> list[Evaluation]:
+        """The evaluations with the second model's scores of the full responses."""
+        assert self._gold is not None, "no second reward model was loaded"
+        try:
+            scored, _ = self._gold.evaluate([(response, CreditPlan()) for response, _ in jobs])
+        except SampleFailed as error:
+            raise SampleFailed(f"eval.gold: {error}") from None
+        return [replace(one, gold=other.score) for one, other in zip(evaluations, scored, strict=True)]
 
 
 def _load(options: RewardOptions) -> RewardModel | FunctionReward:

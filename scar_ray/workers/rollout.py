@@ -68,15 +68,18 @@ class RolloutWorker:
         """Seconds spent generating or taking weights so far."""
         return self._busy_s
 
-    def generate(self, requests: list[Request]) -> Iterator[Response]:
+    def generate(self, requests: list[Request], sampling: Sampling | None = None) -> Iterator[Response]:
         """Yields the response to each request as it finishes. ValueError for a prompt that leaves too little room."""
-        self._check_lengths(requests)
+        sampling = sampling or self._options.sampling
+        self._check_lengths(requests, sampling.max_new_tokens)
         engine = self._llm.llm_engine
         pending = {}
         for request in requests:
             key = str(request.row)
             pending[key] = request
-            engine.add_request(key, {"prompt_token_ids": list(request.prompt.token_ids)}, self._sampling(request))
+            engine.add_request(
+                key, {"prompt_token_ids": list(request.prompt.token_ids)}, self._sampling(request, sampling)
+            )
         while pending:
             started = time.perf_counter()
             finished = [output for output in engine.step() if output.finished]
@@ -84,20 +87,18 @@ class RolloutWorker:
             for output in finished:
                 yield self._response(pending.pop(output.request_id), output.outputs[0])
 
-    def _check_lengths(self, requests: list[Request]) -> None:
+    def _check_lengths(self, requests: list[Request], new: int) -> None:
         """vLLM would cut the response short without a word."""
-        new = self._options.sampling.max_new_tokens
         for request in requests:
             length = len(request.prompt.token_ids)
             if length + new > self._context:
                 raise ValueError(
-                    f"prompt {request.prompt.index} has {length} tokens; with task.sampling.max_new_tokens={new} it "
+                    f"prompt {request.prompt.index} has {length} tokens; with max_new_tokens={new} it "
                     f"exceeds the engine's context of {self._context}; use shorter prompts or raise "
                     "cluster.rollout.max_model_len"
                 )
 
-    def _sampling(self, request: Request) -> Any:
-        sampling = self._options.sampling
+    def _sampling(self, request: Request, sampling: Sampling) -> Any:
         return self._params(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -212,12 +213,13 @@ class RayRolloutPool:
     def __init__(self, engines: Sequence[Any], names: Sequence[str]) -> None:
         self.engines, self.names = list(engines), list(names)
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling | None = None) -> Iterator[Response]:
         """Yields each response as it finishes, from whichever engine. Raises ActorFailed naming the engine."""
         merged: queue.Queue[Response | Exception | None] = queue.Queue()
         for i, engine in enumerate(self.engines):
             share = list(requests[i :: len(self.engines)])
-            threading.Thread(target=self._drain, args=(engine, self.names[i], share, merged), daemon=True).start()
+            arguments = (engine, self.names[i], share, sampling, merged)
+            threading.Thread(target=self._drain, args=arguments, daemon=True).start()
         running = len(self.engines)
         while running:
             item = merged.get()
@@ -229,10 +231,12 @@ class RayRolloutPool:
                 yield item
 
     @staticmethod
-    def _drain(engine: Any, name: str, share: list[Request], merged: queue.Queue[Any]) -> None:
+    def _drain(
+        engine: Any, name: str, share: list[Request], sampling: Sampling | None, merged: queue.Queue[Any]
+    ) -> None:
         try:
             if share:
-                for ref in engine.generate.options(num_returns="streaming").remote(share):
+                for ref in engine.generate.options(num_returns="streaming").remote(share, sampling):
                     merged.put(ray.get(ref))
         except Exception as error:  # handed to the consumer, which raises it
             merged.put(ActorFailed(f"{name}: {explain(error)}"))

@@ -15,7 +15,7 @@ UNKNOWN_NAMES = {
         "lr, beta1, beta2, eps, weight_decay, schedule, warmup_steps, max_grad_norm"
     ),
     "kl.coef=0.1": "unknown key kl.coef; did you mean algorithm.kl.coef?",
-    "temperature=0.7": "unknown key temperature; did you mean task.sampling.temperature?",
+    "temperature=0.7": "unknown key temperature; did you mean task.sampling.temperature or eval.temperature?",
     "lr=1e-4": ("unknown key lr; did you mean algorithm.optimizer.lr or algorithm.critic.lr or sft.lr or rm.lr?"),
     "trainer.model.polcy=x": "unknown key trainer.model.polcy; did you mean model.policy?",
     "sede=1": "unknown key sede; did you mean seed?",
@@ -28,7 +28,7 @@ UNKNOWN_NAMES = {
     "hydra.run.dir=x": (
         "unknown key hydra.run.dir; the keys here are seed, name, runs, task, credit, algorithm, "
         "model, cluster, "
-        "trainer, sft, rm"
+        "trainer, eval, sft, rm"
     ),
     "credit={alhpa: 0.5}": "unknown key credit.alhpa; did you mean credit.alpha?",
 }
@@ -140,6 +140,11 @@ IMPOSSIBLE = {
         "credit.max_units "
         "and task.sampling.max_new_tokens), over credit.budget=256; use credit.max_units=8 or "
         "credit.estimator=auto"
+    ),
+    "eval.select=gold": ("eval.select=gold needs a second reward model; set eval.gold.path, or eval.select=reward"),
+    "eval.gold.label=0": "eval.gold.path is empty; name the second reward model, or set eval.gold=null",
+    "eval.max_new_tokens=2000": (
+        "task.prompt_tokens_max + eval.max_new_tokens = 4 + 2000 exceeds cluster.rollout.max_model_len=1024; raise it"
     ),
 }
 

@@ -173,7 +173,7 @@ def test_the_configuration_of_a_run_comes_back_and_its_trainer_can_change(tmp_pa
         ),
         (
             "credit=abc",
-            "credit: a resumed run takes single keys only, such as credit.KEY=VALUE or trainer.steps=300",
+            "credit: a run that is there already takes single keys only, such as credit.KEY=VALUE or trainer.steps=300",
         ),
         ("trainer.stepz=3", "unknown key trainer.stepz; did you mean trainer.steps?"),
         ("trainer.steps=0", "trainer.steps: must be a whole number of at least 1, got 0"),

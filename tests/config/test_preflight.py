@@ -337,3 +337,24 @@ def test_a_reward_function_needs_its_file_and_no_reward_model() -> None:
     ]
     Path("rules.py").write_text("")
     assert missing(imdb("model.reward.path=''", "model.reward.function=rules.py:score")) == []
+
+
+def test_an_evaluation_needs_test_data_unless_there_is_none(here: Path) -> None:
+    (here / "test.jsonl").unlink()
+    assert missing(imdb()) == [
+        "task.test.source=test.jsonl: no such data file; give a JSONL, CSV or parquet file; "
+        "without held-out prompts set eval.every=0"
+    ]
+    assert missing(imdb("eval.every=0")) == []
+
+
+def test_the_second_reward_model_is_checked_like_the_first(here: Path) -> None:
+    assert missing(imdb("eval.gold.path=models/imdb/reward")) == []
+    assert missing(imdb("eval.gold.path=./gold")) == ["eval.gold.path=./gold: no such model folder"]
+    assert missing(imdb("eval.gold.path=models/imdb/policy")) == [
+        "eval.gold.path=models/imdb/policy: a reward model without a classification head (LlamaForCausalLM); "
+        "give a ...ForSequenceClassification model"
+    ]
+    assert missing(imdb("eval.gold.path=models/imdb/reward", "eval.gold.label=2")) == [
+        "eval.gold.label=2: the reward model has 2 labels; use 0 or 1"
+    ]

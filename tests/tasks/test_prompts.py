@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.schema import ArchitectureConfig, Config
 from scar_ray.tasks.grammar import reviews
-from scar_ray.tasks.prompts import load_prompts
+from scar_ray.tasks.prompts import load_held_out, load_prompts
 from scar_ray.tasks.scratch import train_tokenizer
 
 TOKENIZER = train_tokenizer((r.text for r in reviews(0, 300)), ArchitectureConfig(vocab_size=400))
@@ -84,3 +85,38 @@ def test_the_demo_starts_from_its_own_reviews() -> None:
     prompts = load_prompts(config, TOKENIZER)
     assert len(prompts) == 100
     assert {len(prompt.token_ids) for prompt in prompts} == {2, 3, 4}
+
+
+def with_test_data(folder: Path, **settings: object) -> Config:
+    """Training texts and other, held-out ones."""
+    config = config_of(folder, TEXTS[:8])
+    path = folder / "test.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS[8:]))
+    task = config.task.model_copy(update={"test": config.task.test.model_copy(update={"source": str(path)})})
+    return config.model_copy(update={"task": task, "eval": config.eval.model_copy(update=settings)})
+
+
+def test_held_out_prompts_come_from_the_test_texts_whatever_the_runs_seed(tmp_path: Path) -> None:
+    config = with_test_data(tmp_path, prompts=10)
+    held_out = load_held_out(config, TOKENIZER)
+    assert len(held_out) == len({prompt.index for prompt in held_out}) == 10
+    assert [prompt.index for prompt in held_out] == sorted(prompt.index for prompt in held_out)
+    assert all(TEXTS[8 + prompt.index].startswith(prompt.text) for prompt in held_out)
+    assert max(prompt.index for prompt in held_out) > 10, "drawn from all of them, not the first ones"
+    assert load_held_out(config.model_copy(update={"seed": 7}), TOKENIZER) == held_out
+    assert load_held_out(with_test_data(tmp_path, prompts=10, seed=1), TOKENIZER) != held_out
+
+
+def test_fewer_held_out_prompts_than_asked_for_are_all_used(tmp_path: Path) -> None:
+    assert len(load_held_out(with_test_data(tmp_path, prompts=1000), TOKENIZER)) == len(TEXTS) - 8
+
+
+def test_no_held_out_prompt_at_all_is_one_clear_line(tmp_path: Path) -> None:
+    config = with_test_data(tmp_path)
+    config = config.model_copy(update={"task": config.task.model_copy(update={"min_chars": 10_000})})
+    with pytest.raises(UserError) as caught:
+        load_held_out(config, TOKENIZER)
+    assert str(caught.value) == (
+        "task.test: 32 texts give 0 prompts of 4-8 tokens from texts of at least 10000 characters; "
+        "1 at least is needed: lower task.min_chars or set eval.every=0"
+    )

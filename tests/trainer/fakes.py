@@ -11,7 +11,7 @@ import numpy as np
 from make_response import make_response, words
 
 from scar_ray import credit
-from scar_ray.config.schema import Config
+from scar_ray.config.schema import Config, Sampling
 from scar_ray.credit import CreditMethod, every_token
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response, SequenceScore, TokenRewards
 from scar_ray.trainer.loop import Trainer
@@ -32,13 +32,15 @@ class FakeRollout:
     events: list[Any]
     versions: list[int] = field(default_factory=lambda: [0, 0])
     """Policy versions of the engines."""
+    sampling: Sampling | None = None
+    """How the last step was to be sampled, where it said."""
     asked: list[Request] = field(default_factory=list)
     """The requests of the last step."""
     error: float = 0.0
     """What the second engine's log-probabilities are off by."""
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
-        self.asked = list(requests)
+    def generate(self, requests: Sequence[Request], sampling: Sampling | None = None) -> Iterator[Response]:
+        self.asked, self.sampling = list(requests), sampling
         for request in reversed(requests):
             self.events.append(f"finished {request.row}")
             response = make_response(words(text_of(request)), row=request.row)
@@ -76,7 +78,7 @@ class FakeReward:
     def _evaluate(response: Response, plan: CreditPlan) -> Evaluation:
         score = float(response.n_tokens)
         if plan.game is None:
-            return Evaluation(score)
+            return Evaluation(score, gold=-score if plan.gold else None)
         return Evaluation(score, score * plan.game.coalitions_Cn.mean(1))
 
 
@@ -92,7 +94,7 @@ class FakeLearner:
     updates: list[tuple[list[int], bool]] = field(default_factory=list)
     """Rows and `train_policy` of every update."""
 
-    def forward(self, sequences: Sequences) -> Forward:
+    def forward(self, sequences: Sequences, sampling: Sampling | None = None) -> Forward:
         self.events.append("forward")
         mask = sequences.mask_BT.astype(np.float32)
         return Forward(-1.0 * mask, -1.5 * mask, 0.25 * mask)

@@ -10,7 +10,7 @@ import pytest
 from fakes import Broken, bench, config
 
 from scar_ray.credit.uniform import UniformCredit
-from scar_ray.trainer.loop import StaleEngine
+from scar_ray.trainer.agreement import StaleEngine
 
 PHASES = ("rollout", "forward", "reward", "update", "sync")
 

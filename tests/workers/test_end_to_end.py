@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scar_ray import credit
+from scar_ray import cli, credit
 from scar_ray.config.errors import UserError
 from scar_ray.config.load import load, load_resolved
 from scar_ray.config.schema import Config
@@ -42,6 +42,8 @@ SMALL = [
     "cluster.cpus_per_actor=0.25",
     "trainer.tensorboard=false",
     "trainer.samples_kept=3",
+    "eval.every=2",
+    "eval.prompts=5",
 ]
 METHODS = ("sparse", "uniform", "abc", "prefix", "scar_token", "scar_span", "scar_sentence")
 
@@ -60,10 +62,16 @@ def overrides(models: dict[str, Path], runs: Path, *more: str) -> list[str]:
 def finished(ray_cluster: None, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted run of four steps with checkpoints after two and four."""
     runs = tmp_path_factory.mktemp("runs")
-    return train(load(overrides(models, runs, "trainer.steps=4", "trainer.checkpoint_every=2", "name=whole")))
+    gold = f"eval.gold.path={models['gpt2_reward']}"
+    return train(load(overrides(models, runs, "trainer.steps=4", "trainer.checkpoint_every=2", "name=whole", gold)))
 
 
 def metrics_of(run: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl that training steps wrote."""
+    return [row for row in all_metrics_of(run) if row["step"] > 0]
+
+
+def all_metrics_of(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -89,6 +97,62 @@ def test_every_step_conserves_the_score_and_agrees_with_the_engine(finished: Pat
     assert metrics_of(finished)[0]["kl/k1"] == 0.0
 
 
+def test_the_policy_is_measured_on_held_out_prompts_before_during_and_after(finished: Path) -> None:
+    rows = [row for row in all_metrics_of(finished) if "eval/reward" in row]
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert rows[0]["eval/kl_k1"] == rows[0]["eval/kl_k3"] == 0.0, "before the first step it is the reference"
+    assert rows[-1]["eval/kl_k3"] > 0.0
+    for row in rows:
+        responses = [
+            json.loads(line) for line in (finished / f"eval/step-{row['step']:06d}.jsonl").read_text().splitlines()
+        ]
+        assert len(responses) == row["eval/responses"] == 5
+        assert row["eval/reward"] == pytest.approx(np.mean([one["reward"] for one in responses]))
+        assert row["eval/gold"] == pytest.approx(np.mean([one["gold"] for one in responses]))
+        assert row["eval/length"] == np.mean([one["tokens"] for one in responses])
+        assert 0.0 < row["eval/distinct_1"] <= 1.0
+        assert row["cost/eval"] > 0.0
+    assert "cost/total" not in rows[0], "an evaluation is no training"
+
+
+def test_the_best_policy_is_kept_whole(finished: Path) -> None:
+    rewards = {row["step"]: row["eval/reward"] for row in all_metrics_of(finished) if row.get("eval/reward")}
+    best = max((2, 4), key=lambda step: rewards[step])
+    assert json.loads((finished / "best/best.json").read_text()) == {
+        "step": best,
+        "value": rewards[best],
+        "metric": "eval/reward",
+    }
+    kept, trained = (
+        load_file(finished / name)
+        for name in ("best/model.safetensors", f"checkpoints/step-{best:06d}/policy/state-00000.safetensors")
+    )
+    assert all(torch.equal(tensor, trained[f"policy.{name}"]) for name, tensor in kept.items())
+
+
+def test_eval_finds_in_the_folder_of_a_run_what_the_run_itself_measured(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other actors, without a trainer: the exported policy against the reference, on the same prompts."""
+    out = tmp_path / "out"
+    assert cli.main(["eval", str(finished), "--out", str(out)]) == 0
+    measured = all_metrics_of(finished)[-1]
+    [row] = json.loads((out / "results.json").read_text())
+    for name in ("reward", "reward_stderr", "gold", "kl_k1", "kl_k3", "length", "eos_share", "distinct_3"):
+        assert row[name] == pytest.approx(measured[f"eval/{name}"], abs=1e-4), name
+    ours, its = (
+        [json.loads(line) for line in file.read_text().splitlines()]
+        for file in (out / "whole.jsonl", finished / "eval/step-000004.jsonl")
+    )
+    assert [one["response"] for one in ours] == [one["response"] for one in its]
+    alpaca = json.loads((out / "whole.alpaca.json").read_text())
+    assert [(one["instruction"], one["output"]) for one in alpaca] == [(one["prompt"], one["response"]) for one in its]
+    assert {(one["generator"], one["dataset"]) for one in alpaca} == {("whole", "demo")}
+    printed = capsys.readouterr().out
+    assert f"{row['reward']:.3f} ± {row['reward_stderr']:.3f}" in printed
+    assert printed.splitlines()[-1] == str(out / "results.json")
+
+
 def test_a_run_charges_every_device_second_to_a_role(finished: Path) -> None:
     rows = metrics_of(finished)
     charged = sum(row[f"cost/{role}"] for row in rows for role in ("rollout", "reward", "learner", "idle"))
@@ -112,20 +176,28 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(finished: Path, 
     shutil.copytree(finished, resumed)
     shutil.rmtree(resumed / "checkpoints/step-000004")
     shutil.rmtree(resumed / "policy")
+    (resumed / "eval/step-000004.jsonl").write_text("of another past")
     train(load_resolved(resumed / "config.json"), resumed)
-    for name in ("policy/model.safetensors", "checkpoints/step-000004/policy/state-00000.safetensors"):
+    for name in (
+        "policy/model.safetensors",
+        "best/model.safetensors",
+        "checkpoints/step-000004/policy/state-00000.safetensors",
+    ):
         whole, again = load_file(finished / name), load_file(resumed / name)
         assert whole.keys() == again.keys()
         for key in whole:
             assert torch.equal(whole[key], again[key]), key
     timed = ("time", "cost", "tokens/per_s")
-    for first, second in zip(metrics_of(finished), metrics_of(resumed), strict=True):
+    for first, second in zip(all_metrics_of(finished), all_metrics_of(resumed), strict=True):
         for key in first:
             if not key.startswith(timed):
                 assert first[key] == second[key], key
     assert (resumed / "samples.jsonl").read_text() == (finished / "samples.jsonl").read_text()
+    for name in ("eval/step-000004.jsonl", "best/best.json"):
+        assert (resumed / name).read_text() == (finished / name).read_text()
     manifests = [json.loads((run / "checkpoints/step-000004/manifest.json").read_text()) for run in (finished, resumed)]
     assert manifests[0]["state"]["kl"] == manifests[1]["state"]["kl"]
+    assert manifests[0]["state"]["best"] == manifests[1]["state"]["best"]
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_last_good_one_named(finished: Path, tmp_path: Path) -> None:

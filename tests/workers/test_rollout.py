@@ -146,7 +146,7 @@ def test_a_prompt_that_leaves_no_room_names_engine_and_prompt_and_the_engine_goe
     with pytest.raises(ActorFailed) as failure:
         bench.generate(engines, asked)
     assert str(failure.value) == (
-        "rollout-1: ValueError: prompt 1 has 169 tokens; with task.sampling.max_new_tokens=24 it exceeds the engine's "
+        "rollout-1: ValueError: prompt 1 has 169 tokens; with max_new_tokens=24 it exceeds the engine's "
         "context of 192; use shorter prompts or raise cluster.rollout.max_model_len"
     )
     again = bench.generate(engines[1:], bench.requests(PROMPTS, samples=4)[:2])

@@ -1,0 +1,79 @@
+"""The actors that measure a policy: engines and reward models as in training, and no trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.util.placement_group import remove_placement_group
+
+from scar_ray.config.placement import Role, placement
+from scar_ray.config.schema import Config
+from scar_ray.workers import cluster
+from scar_ray.workers.environment import actor_env
+from scar_ray.workers.learner import LearnerOptions
+from scar_ray.workers.learner_group import RayLearner
+from scar_ray.workers.likelihood import LikelihoodRank
+from scar_ray.workers.reward_pool import RayRewardPool
+from scar_ray.workers.rollout import RayRolloutPool
+
+
+def start(config: Config, policy: str, log: cluster.Log) -> cluster.Actors:
+    """Starts what it takes to measure `policy` against the reference `config.model.policy.path`; waits for all."""
+    plan = placement(config.cluster)
+    roles = {role.name: role for role in plan.roles}
+    group = cluster.reserve(plan, config.cluster, log)
+    starter = cluster.Starter(config, group, cluster.bundle_order(plan, group))
+    of_policy = cluster.Starter(with_policy(config, policy), group, starter.order)
+    handles: dict[str, Any] = {}
+    try:
+        for name, handle in (
+            *cluster.start_engines(of_policy, roles["rollout"]),
+            *_start_likelihoods(starter, roles["learner"], policy),
+            *cluster.start_rewards(of_policy, roles["reward"]),
+        ):
+            handles[name] = handle
+        cluster.wait_ready(handles)
+    except BaseException:
+        for handle in handles.values():
+            ray.kill(handle, no_restart=True)
+        remove_placement_group(group)
+        raise
+
+    def of(role: str) -> tuple[list[Any], list[str]]:
+        names = [name for name in handles if name.startswith(role)]
+        return [handles[name] for name in names], names
+
+    return cluster.Actors(
+        rollout=RayRolloutPool(*of("rollout")),
+        reward=RayRewardPool(*of("reward"), config.cluster.reward.responses_per_task),
+        learner=RayLearner(*of("learner")),
+        handles=tuple(handles.values()),
+        names=tuple(handles),
+        group=group,
+        engine_processes=config.cluster.device == "cpu" and config.cluster.rollout.tensor_parallel > 1,
+    )
+
+
+def with_policy(config: Config, policy: str) -> Config:
+    """The configuration with another policy's path."""
+    model = config.model
+    path = model.policy.model_copy(update={"path": policy})
+    return config.model_copy(update={"model": model.model_copy(update={"policy": path})})
+
+
+def _start_likelihoods(starter: cluster.Starter, role: Role, policy: str) -> Iterator[tuple[str, Any]]:
+    config = starter.config
+    options = LearnerOptions(
+        model=config.model,
+        algorithm=config.algorithm,
+        learner=config.cluster.learner,
+        sampling=config.task.sampling,
+        device=config.cluster.device,
+        threads=config.cluster.threads_per_actor,
+    )
+    actor, address = ray.remote(LikelihoodRank), starter.address(role)
+    for rank in range(role.actors):
+        settings = starter.options(role, rank, actor_env(config.cluster))
+        yield f"learner-{rank}", actor.options(**settings).remote(rank, options, policy, address)
