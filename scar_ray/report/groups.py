@@ -10,7 +10,7 @@ import numpy as np
 
 from scar_ray.report.runs import FloatArray, Run
 
-_NOT_THE_METHOD = ("seed", "name", "runs", "cluster.", "sft.", "rm.", "trainer.")
+_NOT_THE_METHOD = ("seed", "name", "runs", "cluster.", "sft.", "rm.", "trainer.", "eval.")
 """Settings, and sections of settings, that do not make two runs two methods."""
 _FINAL_SHARE = 0.1
 

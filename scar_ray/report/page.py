@@ -14,10 +14,11 @@ from scar_ray.report.bars import cost_bars, draw_bars, phase_bars
 from scar_ray.report.curves import diagnostics, reward_curves
 from scar_ray.report.frame import POLICY, document
 from scar_ray.report.groups import Group, group_runs
+from scar_ray.report.held_out import evaluations, held_out_curves, small_curves
 from scar_ray.report.plot import Plot, draw
 from scar_ray.report.responses import draw_responses
 from scar_ray.report.runs import Run
-from scar_ray.report.table import draw_figures, draw_table
+from scar_ray.report.table import draw_figures, draw_held_out, draw_table
 
 _HERE = Path(__file__).parent
 _COLOURS, _DASHES = 8, 4
@@ -31,6 +32,9 @@ def render(runs: Sequence[Run]) -> str:
     data: dict[str, Any] = {}
     curves = _charts(reward_curves(groups), data)
     small = _charts(diagnostics(groups), data)
+    found = evaluations(groups)
+    held_out = _charts(held_out_curves(found), data)
+    measures = _charts(small_curves(found), data)
     device = " and ".join(sorted({run.device for run in runs}))
     seeds = ", mean of the seeds" if len(groups) < len(runs) else ""
     bars = draw_bars(
@@ -43,6 +47,13 @@ def render(runs: Sequence[Run]) -> str:
     sections = [
         _section("summary", "Summary", draw_figures(groups) + draw_table(groups)),
         _section("learning", "Learning", f"{_legend(groups)}<div class='grid'>{curves}</div>"),
+        _section(
+            "held-out",
+            "Held-out prompts",
+            f"<div class='grid'>{held_out}</div><div class='grid three'>{measures}</div>{draw_held_out(found)}"
+            if found
+            else "",
+        ),
         _section("time", "Time and cost", f"<div class='grid'>{bars}</div>" if bars else ""),
         _section("responses", "Responses", _HEAT_MAP_NOTE + responses if responses else ""),
         _section("health", "Health of the training", f"<div class='grid three'>{small}</div>" if small else ""),

@@ -28,6 +28,19 @@ class Line:
     steps: FloatArray
     bold: bool
     """The curve of a group: thick, with a read-out; else the curve of one seed: thin."""
+    gold: bool = False
+    """What the second reward model says: dotted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A ring around a point of a chart."""
+
+    group: int
+    x: float
+    y: float
+    text: str
+    """What is told on hover and on focus."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +57,7 @@ class Plot:
     """The chart in words, for those who do not see it."""
     free: bool = False
     small: bool = False
+    marks: tuple[Mark, ...] = ()
 
 
 def thinned(values: FloatArray, limit: int) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -78,7 +92,7 @@ def draw(plot: Plot, limit: int) -> tuple[str, dict[str, Any]]:
     for line in sorted(plot.lines, key=lambda line: line.bold):
         kept = thinned(line.y, limit)
         x, y = line.x[kept], line.y[kept]
-        kind = "mean" if line.bold else "seed"
+        kind = ("mean" if line.bold else "seed") + (" gold" if line.gold else "")
         d = path_data(plot.x.position(x), plot.y.position(y))
         paths.append(f'<path class="{kind}" data-group="{line.group}" d="{d}"/>')
         if line.bold:
@@ -123,8 +137,17 @@ def _figure(plot: Plot, paths: str) -> str:
         f'<div class="plot" data-chart="{plot.key}" tabindex="0" role="img" '
         f'aria-label="{text(plot.summary)}">'
         f'<svg viewBox="0 0 {_SIZE} {_SIZE}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path class="grid" d="{grid}"/>{base}{paths}</svg>{labels}{empty}</div>'
+        f'<path class="grid" d="{grid}"/>{base}{paths}</svg>{labels}{_marks(plot)}{empty}</div>'
         f'<div class="xlabel">{text(plot.x.label)}</div></figure>'
+    )
+
+
+def _marks(plot: Plot) -> str:
+    return "".join(
+        f'<i class="mark" data-group="{mark.group}" tabindex="0" title="{html.escape(mark.text)}" '
+        f'style="left:{100 * float(plot.x.position(np.array(mark.x))):.2f}%;'
+        f'bottom:{100 * float(plot.y.position(np.array(mark.y))):.2f}%"></i>'
+        for mark in plot.marks
     )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+_EVALUATED = "eval/"
+"""Beginning of the names of metrics on held-out prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class Run:
     """The resolved configuration, flat: dotted name to value."""
     columns: Mapping[str, FloatArray]
     """Metrics by name, one value a step, NaN where a step has none; "step" is always there, increasing."""
+    held_out: Mapping[str, FloatArray]
+    """Measures of the evaluations on held-out prompts by name, "reward" and "kl_k1" for instance, one value for each;
+    "step" is always there, 0 before the first step."""
     samples: tuple[Sample, ...]
 
     @property
@@ -71,6 +76,8 @@ def read_run(folder: Path) -> Run:
     config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     settings = _flatten(config)
     planned = settings.get("trainer.steps")
+    lines = _read_lines(folder / "metrics.jsonl")
+    evaluations = [line for line in lines if _EVALUATED + "reward" in line]
     return Run(
         name=str(run.get("name", folder.name)),
         task=str(run["task"]),
@@ -80,7 +87,8 @@ def read_run(folder: Path) -> Run:
         device="GPU" if settings.get("cluster.device") == "cuda" else "CPU",
         planned=int(planned) if planned is not None else None,
         settings=settings,
-        columns=_columns(_read_lines(folder / "metrics.jsonl")),
+        columns=_columns([line for line in lines if line["step"] > 0]),
+        held_out={key.removeprefix(_EVALUATED): values for key, values in _columns(evaluations).items()},
         samples=tuple(_sample(record) for record in _read_lines(folder / "samples.jsonl")),
     )
 

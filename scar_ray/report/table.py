@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scar_ray.report.groups import Group, first_mean, last_mean
+from scar_ray.report.held_out import Evaluations
 from scar_ray.report.runs import Run
 from scar_ray.report.scale import duration, number, spread
 
@@ -74,6 +75,54 @@ def draw_table(groups: Sequence[Group]) -> str:
         '<p class="note">Final reward and KL (nats per response) are means over the last 10 % of the steps '
         f"that a run has done, first reward over its first 10 %.{seeds}</p>"
     )
+
+
+_HELD_OUT = (
+    "Method",
+    "Seed",
+    "First reward",
+    "Last reward",
+    "Best reward",
+    "Last second model",
+    "KL",
+    "Distinct-2",
+    "Ended",
+)
+
+
+def draw_held_out(found: Sequence[Evaluations]) -> str:
+    """The evaluations on held-out prompts, one row a run, each with its standard error over the prompts."""
+    gold = any("gold" in run.held_out for each in found for run in each.runs)
+    names = [name for name in _HELD_OUT if gold or "model" not in name]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = "".join(
+        f'<tbody data-group="{each.group.index}">{"".join(_held_out_row(each, run, gold) for run in each.runs)}</tbody>'
+        for each in found
+    )
+    return (
+        '<div class="scroll" role="region" aria-label="Table of the evaluations" tabindex="0">'
+        f"<table><thead><tr>{head}</tr></thead>{body}</table></div>"
+        '<p class="note">First: before training. Last: of the last evaluation, as are KL (k1, nats per response), the '
+        "share of distinct word pairs, and the share of responses that ended by themselves. ± is the standard error "
+        "over the prompts.</p>"
+    )
+
+
+def _held_out_row(each: Evaluations, run: Run, gold: bool) -> str:
+    rewards = run.held_out["reward"]
+    best = int(np.nanargmax(rewards))
+
+    def measured(key: str, at: int) -> str:
+        if key not in run.held_out:
+            return number(float("nan"))
+        return spread(float(run.held_out[key][at]), float(run.held_out[f"{key}_stderr"][at]))
+
+    cells = [measured("reward", 0), measured("reward", -1)]
+    cells.append(f"{measured('reward', best)} after step {run.held_out['step'][best]:,.0f}")
+    cells += [measured("gold", -1)] if gold else []
+    cells += [number(float(run.held_out[key][-1])) for key in ("kl_k1", "distinct_2")]
+    cells.append(f"{100 * float(run.held_out['eos_share'][-1]):.0f} %")
+    return _row(each.group, f'<span title="{html.escape(run.name)}">{run.seed}</span>', cells, "one")
 
 
 def _rows(group: Group) -> str:

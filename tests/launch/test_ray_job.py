@@ -88,7 +88,7 @@ def test_a_submitted_job_trains_on_the_cluster_and_leaves_its_run_folder(nodes: 
     assert job.process.wait() == 0, job.output
     assert record(runs)["status"] == "done"
     (folder,) = runs.iterdir()
-    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2]
     assert (folder / "policy/model.safetensors").is_file()
     assert (folder / "report.html").is_file()
 

@@ -65,8 +65,12 @@ def write_run(
     steps: int = 60,
     planned: int | None = None,
     settings: dict | None = None,
+    gold: list[float] | None = None,
 ) -> Path:
-    """A run folder of `steps` steps out of `planned`; `settings` are dotted changes to its configuration."""
+    """A run folder of `steps` steps out of `planned`; `settings` are dotted changes to its configuration.
+
+    With `gold` there is an evaluation before the first step and every ten, with these scores of a second model.
+    """
     planned = planned if planned is not None else steps
     folder.mkdir(parents=True)
     config = {
@@ -103,6 +107,8 @@ def write_run(
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "run.json").write_text(json.dumps(run))
     rows = metrics(credit, seed, steps)
+    if gold is not None:
+        rows = with_evaluations(rows, gold)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if steps:
         lines = samples(1, BEFORE, credit) + (samples(steps, AFTER, credit) if steps > 1 else [])
@@ -161,6 +167,29 @@ def metrics(credit: str, seed: int, steps: int) -> list[dict]:
             }
         )
     return rows
+
+
+def with_evaluations(rows: list[dict], gold: list[float]) -> list[dict]:
+    """The lines with evaluations at steps 0, 10, 20, ...: a reward that rises from -0.4, gold as given."""
+    found = [{"step": 0}, *rows]
+    for number, score in enumerate(gold):
+        found[10 * number] |= {
+            "eval/reward": -0.4 + 0.3 * number,
+            "eval/reward_std": 0.5,
+            "eval/reward_stderr": 0.05,
+            "eval/gold": score,
+            "eval/gold_std": 2.0,
+            "eval/gold_stderr": 0.2,
+            "eval/kl_k1": 0.8 * number**1.3,
+            "eval/kl_k3": 0.8 * number**1.3,
+            "eval/length": 14.0 + number,
+            "eval/eos_share": 0.75,
+            "eval/distinct_1": 0.5,
+            "eval/distinct_2": 0.8 - 0.05 * number,
+            "eval/distinct_3": 0.9,
+            "eval/responses": 128.0,
+        }
+    return found
 
 
 def samples(step: int, responses: tuple, credit: str) -> list[dict]:
