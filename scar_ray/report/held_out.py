@@ -19,7 +19,6 @@ _SMALL = (
     ("kl_k1", "KL on held-out prompts", "nats per response", True),
     ("distinct_2", "Distinct-2", "share of word pairs", False),
     ("length", "Held-out length", "tokens", False),
-    ("eos_share", "Ended by themselves", "share of responses", False),
 )
 
 
@@ -92,7 +91,7 @@ def held_out_curves(found: Sequence[Evaluations]) -> list[Plot]:
 
 
 def small_curves(found: Sequence[Evaluations]) -> list[Plot]:
-    """KL, variety, length and ends against step."""
+    """KL, variety and length against step."""
     plots = []
     for key, title, unit, from_zero in _SMALL if found else ():
         lines = tuple(_lines(found, "step", key))
