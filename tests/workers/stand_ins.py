@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from scar_ray.config.sampling import Sampling
 from scar_ray.records import Request, Response
 
 
@@ -20,7 +21,7 @@ class StandInEngine:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def generate(self, asked: list[Request]) -> Iterator[Response]:
+    def generate(self, asked: list[Request], sampling: Sampling | None = None) -> Iterator[Response]:
         for request in asked:
             what, _, file = request.prompt.text.partition(" ")
             if what == "die":
