@@ -28,13 +28,15 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 import small_runs
 
+from scar_ray.config.arithmetic import sample_responses
 from scar_ray.config.schema import Config
+from scar_ray.credit import build
 from scar_ray.planning.devices import Device, Rates, write_device
 from scar_ray.planning.reading import Reading
 from scar_ray.planning.roles import Sharding
@@ -119,9 +121,9 @@ def bare_device() -> Device:
 
     torch.set_num_threads(1)
     a = torch.randn(1024, 1024)
-    memory = torch.randn(2**26)
+    memory, copy = torch.randn(2**26), torch.empty(2**26)
     flops = 2 * 1024**3 / min(seconds_of(lambda: a @ a) for _ in range(5))
-    bandwidth = 2 * memory.numel() * 4 / min(seconds_of(memory.clone) for _ in range(5))
+    bandwidth = 2 * memory.numel() * 4 / min(seconds_of(lambda: copy.copy_(memory)) for _ in range(5))
     return Device(
         "cpu",
         peak_flops=flops,
@@ -133,9 +135,25 @@ def bare_device() -> Device:
         value_bytes=4,
         max_sequences=256,
         prefill_tokens=4096,
-        rates=replace(Rates(), bandwidth=1.0, **GUESS),
+        rates=replace(Rates(), bandwidth=1.0, **GUESS, **planning_rates()),
         source=f"one thread of a {platform.machine()} CPU: float32 product of 1024 x 1024 matrices, copy of 256 MiB",
     )
+
+
+def planning_rates() -> dict[str, float]:
+    """Seconds to plan a response and each of its coalitions, from phrases at two budgets."""
+    points = []
+    for budget in (32, 256):
+        method = build(**small_runs.config_of(["credit=scar_span"], f"credit.budget={budget}").credit.method_options())
+        first, *responses = sample_responses(53)
+        method.plan(first)  # loads what is loaded at first use
+        started = time.process_time()
+        plans: list[Any] = [method.plan(response) for response in responses]
+        each = (time.process_time() - started) / len(plans)
+        points.append((fmean(plan.game.n_coalitions for plan in plans), each))
+    (few, least), (many, most) = points
+    slope = max((most - least) / (many - few), 0.0)
+    return {"plan_s": max(least - few * slope, 0.0), "plan_coalition_s": slope}
 
 
 def seconds_of(compute: Callable[[], Any]) -> float:
@@ -252,6 +270,7 @@ def parts(case: Case, device: Device, clock: str) -> dict[str, tuple[float, floa
     pairs = {
         name: (getattr(found, name), measured[name]) for name in ("rollout", "forward", "update", "sync", "scoring")
     }
+    pairs["rollout"] = found.rollout + found.planning, measured["rollout"]
     rest = measured["seconds"] - sum(measured[name] for name in ("rollout", "forward", "reward", "update", "sync"))
     return pairs | {"driver": (found.driver, rest)}
 
@@ -279,7 +298,9 @@ def fitted(base: Device, cases: Sequence[Case], clock: str) -> Device:
         return np.append(np.log([found / measured for found, measured in pairs]), PRIOR * (logs - start))
 
     # A share of more than the peak is no mistake: small matrices stay in the cache.
-    return replace(device(least_squares(residuals, start).x), measured=names)
+    return replace(
+        device(least_squares(residuals, start).x), measured=(*names, "bandwidth", "plan_s", "plan_coalition_s")
+    )
 
 
 # results

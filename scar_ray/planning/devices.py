@@ -50,8 +50,12 @@ class Rates:
     """Latency of one all-reduce within an engine."""
     call_s: float = 0.02
     """One call of the learner, from the driver and back."""
+    plan_s: float = 2e-3
+    """Driver, for each response with units: finding them and their hierarchy."""
+    plan_coalition_s: float = 1.5e-5
+    """Driver, for each coalition: the estimator's plan."""
     response_s: float = 1e-3
-    """Driver and reward actor, for each response: units, plan, encoding, answers."""
+    """Driver, and reward actor, for each response: encoding, answers, advantages."""
     coalition_s: float = 1e-4
     """Reward actor, for each coalition: encoding it and placing it in the tree."""
 

@@ -180,6 +180,12 @@ def reward_memory(work: Workload, device: Device) -> float:
     return work.reward.parameters * device.value_bytes + work.reward_memory
 
 
+def planning_seconds(work: Workload, device: Device) -> float:
+    """The driver's time for the units and coalitions of one response; 0 for methods without any."""
+    reading = work.reading
+    return (device.rates.plan_s + reading.evaluations * device.rates.plan_coalition_s) * float(reading.units > 0)
+
+
 def scoring_seconds(work: Workload, device: Device) -> float:
     """One reward actor's time for one response and its coalitions."""
     rates, reading, reward = device.rates, work.reading, work.reward

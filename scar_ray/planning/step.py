@@ -1,7 +1,9 @@
 """A training step on one split of the devices: seconds by phase, and what is computed beside what.
 
-rollout ---------------------> forward passes -> [wait for the pool] -> update -> weight sync
-    responses as they finish \\-> reward pool ----/
+    rollout -> rest of the planning -> forward passes -> rest of the scoring -> update -> weight sync
+
+The driver plans the units and coalitions of responses as they come, one after the other, and the pool scores them
+beside what follows; a phase waits for what is not done by then.
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ class Prediction:
 
     split: Split
     rollout: float
+    planning: float
+    """Units and coalitions, as far as the driver is not done with them when the last response is there."""
     forward: float
     reward: float
     """Waiting for the pool after the forward passes."""
@@ -82,7 +86,8 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        return self.rollout + self.forward + self.reward + self.update + self.sync + self.driver
+        waited = self.planning + self.reward
+        return self.rollout + self.forward + waited + self.update + self.sync + self.driver
 
     def utilisation(self) -> dict[str, float]:
         """Share of the step in which a role's devices compute, weight sync included."""
@@ -102,12 +107,15 @@ def predict(work: Workload, device: Device, split: Split) -> Prediction:
     forward = roles.forward_seconds(work, device, split.ranks, split.sharding)
     each = roles.scoring_seconds(work, device)
     waves = -(-share // slots)
-    done = pool_done([rollout * (wave + 1) / waves for wave in range(waves)], work.responses, each, split.reward_actors)
+    arrivals = [rollout * (wave + 1) / waves for wave in range(waves)]
+    planned = pool_done(arrivals, work.responses, roles.planning_seconds(work, device), 1)
+    done = max(planned + each, pool_done(arrivals, work.responses, each, split.reward_actors))
     return Prediction(
         split=split,
         rollout=rollout,
+        planning=planned - rollout,
         forward=forward,
-        reward=max(0.0, done - rollout - forward),
+        reward=max(0.0, done - planned - forward),
         update=roles.update_seconds(work, device, split.ranks, split.sharding),
         sync=roles.sync_seconds(work, device, split.rollout_devices, split.ranks, split.sharding),
         driver=work.responses * device.rates.response_s,
@@ -116,7 +124,7 @@ def predict(work: Workload, device: Device, split: Split) -> Prediction:
 
 
 def pool_done(arrivals: Sequence[float], responses: int, each: float, actors: int) -> float:
-    """When the last response is scored, if equal parts of them arrive at these times and each takes `each` seconds.
+    """When the last response is done, if equal parts of them arrive at these times and each takes `each` seconds.
 
     Responses of one length that are generated side by side finish together, so only those of earlier waves are scored
     beside generation. Actors take one response at a time.

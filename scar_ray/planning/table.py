@@ -9,7 +9,7 @@ from typing import Any
 from scar_ray.planning.devices import Device
 from scar_ray.planning.step import Prediction, Split, Workload
 
-PHASES = ("rollout", "forward", "reward", "update", "sync", "driver")
+PHASES = ("rollout", "planning", "forward", "reward", "update", "sync", "driver")
 
 
 def as_text(
