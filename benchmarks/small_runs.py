@@ -1,7 +1,8 @@
-"""Small training runs on the real stack: models with random weights, prompts of one length, steps that can be timed.
+"""Small training runs on the real stack: small models, prompts of one length, steps that can be timed.
 
 For benchmarks of whole training steps. Policies and reward models are Llama-shaped; prompts are beginnings of reviews
-from the demo's grammar. Every response has the same number of tokens, so that all methods do the same work.
+from the demo's grammar. Every response has the same number of tokens, so that all methods do the same work. Weights are
+random; a policy can be taught for some steps, so that its responses have about as many phrases as prose.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from scar_ray.trainer.loop import Trainer
 
 POSITIONS = 1024
+TAUGHT_ROWS, TAUGHT_TOKENS = 8, 128
+"""Sequences and tokens of a step in which a policy is taught."""
 REVIEWS_A_TEXT = 60
 """Reviews that are joined to one long text, of which a prompt is the beginning."""
 
@@ -33,8 +36,8 @@ def architecture(hidden: int, layers: int) -> ArchitectureConfig:
     )
 
 
-def write_models(folder: Path, hidden: int, layers: int) -> tuple[Path, Path]:
-    """Folders of a policy and a reward model of this size, with random weights and one tokenizer; made once."""
+def write_models(folder: Path, hidden: int, layers: int, taught: int = 0) -> tuple[Path, Path]:
+    """Folders of a policy, taught for so many steps, and a reward model of this size with one tokenizer; made once."""
     import torch
 
     paths = folder / f"policy-{hidden}x{layers}", folder / f"reward-{hidden}x{layers}"
@@ -43,10 +46,29 @@ def write_models(folder: Path, hidden: int, layers: int) -> tuple[Path, Path]:
     shape = architecture(hidden, layers)
     tokenizer = train_tokenizer((review.text for review in reviews(0, 500)), shape)
     torch.manual_seed(0)
-    for path, model in zip(paths, (new_policy(shape, tokenizer), new_reward_model(shape, tokenizer)), strict=True):
+    policy, reward = new_policy(shape, tokenizer), new_reward_model(shape, tokenizer)
+    teach(policy, tokenizer, taught)
+    for path, model in zip(paths, (policy, reward), strict=True):
         model.save_pretrained(path)
         tokenizer.save_pretrained(path)
     return paths
+
+
+def teach(policy: Any, tokenizer: Any, steps: int) -> None:
+    """Trains the policy on the demo's reviews; the learning rate rises for ten steps and falls to zero."""
+    import torch
+
+    sentences = (review.text for review in reviews(2, 3000))
+    ids = torch.tensor([token for row in tokenizer(list(sentences))["input_ids"] for token in row])
+    optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.95))
+    for step in range(steps):
+        starts = torch.randint(len(ids) - TAUGHT_TOKENS, (TAUGHT_ROWS,)).tolist()
+        batch = torch.stack([ids[start : start + TAUGHT_TOKENS] for start in starts])
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 10) * (1 - step / steps)
+        optimizer.zero_grad()
+        policy(input_ids=batch, labels=batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
 
 
 def write_texts(file: Path, count: int) -> Path:
