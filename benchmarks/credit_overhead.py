@@ -17,21 +17,18 @@ import os
 import platform
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import small_runs
-
-from scar_ray.config.schema import Config
+from small_runs import PHASES, ROLES
 
 METHODS = ("sparse", "abc", "scar_span", "scar_token", "scar_span credit.budget=96")
 """The last one: what spans cost where the budget pays for a flat estimate of theirs, but not for KernelSHAP."""
 AIMS = {"scar_span": 1.15, "scar_token": 1.5}
 """Largest step time over that of sparse."""
-PHASES = ("rollout", "forward", "reward", "update", "sync")
 
 
 def main() -> None:
@@ -75,40 +72,26 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             for turn in range(arguments.turns):
                 for method in METHODS:
                     where = actors[method]
-                    row = one_step(configs[method], trainers[method], where, steps[id(where)])
+                    row = small_runs.timed_step(configs[method], trainers[method], where, steps[id(where)])
                     steps[id(where)] += 1
                     rows.append({"method": method, "turn": turn} | row)
                     print({key: round(v, 3) if isinstance(v, float) else v for key, v in rows[-1].items()}, flush=True)
     return rows
 
 
-def one_step(config: Config, trainer: Any, actors: Any, step: int) -> dict[str, float]:
-    busy = actors.reward.busy_seconds()
-    started = time.perf_counter()
-    result = trainer.step(step)
-    seconds = time.perf_counter() - started
-    work, responses = actors.reward.work, config.algorithm.batch.responses
-    return {
-        "seconds": seconds,
-        **{phase: result.metrics[f"time/{phase}"] for phase in PHASES},
-        "reward_busy": actors.reward.busy_seconds() - busy,
-        "units": sum(len(one.rewards.credits_n) for one in result.scored) / responses,
-        "asked": work.asked / responses,
-        "unique": work.unique / responses,
-        "tokens": work.tokens / responses,
-        "computed_tokens": work.computed_tokens / responses,
-    }
-
-
 def summarise(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Medians by method; step time with its smallest and largest value and, turn by turn, over that of sparse."""
     sparse = {row["turn"]: row["seconds"] for row in rows if row["method"] == "sparse"}
+    sparse_cpu = {row["turn"]: sum(row[f"cpu_{role}"] for role in ROLES) for row in rows if row["method"] == "sparse"}
     found = {}
     for method in METHODS:
         own = [row for row in rows if row["method"] == method]
         columns = [key for key in own[0] if key not in ("method", "turn")]
         ratios = sorted(row["seconds"] / sparse[row["turn"]] for row in own)
+        used = {row["turn"]: sum(row[f"cpu_{role}"] for role in ROLES) for row in own}
         found[method] = {key: median(row[key] for row in own) for key in columns} | {
+            "cpu": median(used.values()),
+            "cpu_over_sparse": median(used[turn] / sparse_cpu[turn] for turn in used),
             "seconds_range": [min(row["seconds"] for row in own), max(row["seconds"] for row in own)],
             "over_sparse": median(ratios),
             "over_sparse_range": [ratios[0], ratios[-1]],
@@ -141,11 +124,12 @@ def as_table(arguments: argparse.Namespace, summary: dict[str, dict[str, Any]]) 
         f"{arguments.batch} responses, prompts of {arguments.prompt_tokens} and responses of {arguments.new_tokens} "
         f"tokens, policy and reward model Llama {arguments.hidden} x {arguments.layers}; "
         f"{os.cpu_count()} cores, one thread an actor. `reward` is what is waited for, `busy` what the reward model "
-        "computes, beside rollout and forward passes; coalitions and tokens are those of one response.",
+        "computes, beside rollout and forward passes. CPU seconds are those of all actors: their ratio is that "
+        "of the step times if nothing ran beside anything. Coalitions and tokens are those of one response.",
         "",
         "| credit | step (range) | over sparse (range) | aim | rollout | forward | reward | update | sync | busy "
-        "| units | asked | unique | tokens | computed |",
-        "|" + "---|" * 15,
+        "| CPU s | over sparse | units | asked | unique | tokens | computed |",
+        "|" + "---|" * 17,
     ]
     for method, row in summary.items():
         low, high = row["seconds_range"]
@@ -155,8 +139,8 @@ def as_table(arguments: argparse.Namespace, summary: dict[str, dict[str, Any]]) 
             f"{row['seconds']:.2f} ({low:.2f}-{high:.2f})",
             f"{row['over_sparse']:.3f} ({first:.2f}-{last:.2f})",
             f"{row['aim']:.2f}" if row["aim"] else "",
-            *(f"{row[phase]:.2f}" for phase in (*PHASES, "reward_busy")),
-            *(f"{row[key]:,.0f}" for key in ("units", "asked", "unique", "tokens", "computed_tokens")),
+            *(f"{row[phase]:.2f}" for phase in (*PHASES, "scoring", "cpu", "cpu_over_sparse")),
+            *(f"{row[key]:,.0f}" for key in ("units", "asked", "unique", "tokens", "computed")),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -84,7 +84,6 @@ GUESS = {"layer_s": 5e-4, "decode_layer_s": 2e-4, "decode_step_s": 3e-3, "sample
 """Where the search for a CPU's rates begins; those it begins with in `Rates` are a GPU's."""
 PRIOR = 0.05
 """Weight of a rate's distance from its beginning, against the distances from the measurements."""
-ROLES = {"rollout": "RolloutWorker", "learner": "LearnerRank", "reward": "RewardWorker"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,7 @@ def measure(turns: int) -> list[Case]:
         rows: list[list[dict[str, float]]] = [[] for _ in plans]
         for turn in range(turns):
             for number, (name, config) in enumerate(plans):
-                rows[number].append(one_step(config, trainers[number], actors[name], steps[name]))
+                rows[number].append(small_runs.timed_step(config, trainers[number], actors[name], steps[name]))
                 steps[name] += 1
                 print(
                     turn,
@@ -197,53 +196,6 @@ def settings_of(folder: Path, texts: Path, name: str, prompt: int, credit: str) 
     policy, reward, new, batch = SETS[name]
     models = small_runs.write_models(folder, *policy)[0], small_runs.write_models(folder, *reward)[1]
     return small_runs.config_of(small_runs.overrides(models, texts, prompt, new, batch), f"credit={credit}")
-
-
-def one_step(config: Config, trainer: Any, actors: Any, step: int) -> dict[str, float]:
-    """Seconds of a step, of its phases, of the reward actor, CPU seconds by role, and what was asked for."""
-    busy, before = actors.reward.busy_seconds(), cpu_seconds()
-    started = time.perf_counter()
-    result = trainer.step(step)
-    seconds = time.perf_counter() - started
-    work, responses = actors.reward.work, config.algorithm.batch.responses
-    used = {f"cpu_{role}": now - before[role] for role, now in cpu_seconds().items()}
-    return {
-        "seconds": seconds,
-        **{name: result.metrics[f"time/{name}"] for name in ("rollout", "forward", "reward", "update", "sync")},
-        "scoring": actors.reward.busy_seconds() - busy,
-        **used,
-        "units": sum(len(one.rewards.credits_n) for one in result.scored) / responses if trainer_plays(config) else 0.0,
-        "asked": work.asked / responses,
-        "tokens": work.tokens / responses,
-        "computed": work.computed_tokens / responses,
-    }
-
-
-def trainer_plays(config: Config) -> bool:
-    return config.credit.method in ("scar", "prefix")
-
-
-def cpu_seconds() -> dict[str, float]:
-    """CPU seconds of the actors below this process so far, by role."""
-    parents, names, used = {}, {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            names[int(stat.parent.name)] = (stat.parent / "cmdline").read_text()
-        except OSError:  # it has ended
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-        used[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def ours(process: int) -> bool:
-        while process in parents and process != os.getpid():
-            process = parents[process]
-        return process == os.getpid()
-
-    return {
-        role: sum(used[p] for p in used if p in names and names[p].startswith(f"ray::{kind}") and ours(p))
-        for role, kind in ROLES.items()
-    }
 
 
 def case_of(label: str, config: Config, rows: Sequence[dict[str, float]]) -> Case:

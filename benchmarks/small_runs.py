@@ -8,6 +8,8 @@ random; a policy can be taught for some steps, so that its responses have about 
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from scar_ray.trainer.loop import Trainer
 
 POSITIONS = 1024
+PHASES = ("rollout", "forward", "reward", "update", "sync")
+"""Phases of a step, as its metrics name them."""
+ROLES = {"rollout": "RolloutWorker", "learner": "LearnerRank", "reward": "RewardWorker"}
+"""Roles and the classes of their actors."""
 TAUGHT_ROWS, TAUGHT_TOKENS = 8, 128
 """Sequences and tokens of a step in which a policy is taught."""
 REVIEWS_A_TEXT = 60
@@ -131,3 +137,56 @@ def new_trainer(config: Config, actors: Any) -> Trainer:
 
 def config_of(settings: Sequence[str], *more: str) -> Config:
     return load([*settings, *more])
+
+
+def timed_step(config: Config, trainer: Trainer, actors: Any, step: int) -> dict[str, float]:
+    """A step's seconds, in all and by phase, those of the reward actors, CPU seconds by role, and what was asked for.
+
+    What was asked for is the mean over the responses.
+    """
+    busy, before = actors.reward.busy_seconds(), cpu_seconds()
+    started = time.perf_counter()
+    result = trainer.step(step)
+    seconds = time.perf_counter() - started
+    used = {f"cpu_{role}": now - before[role] for role, now in cpu_seconds().items()}
+    work, responses = actors.reward.work, config.algorithm.batch.responses
+    units = sum(len(one.rewards.credits_n) for one in result.scored) if config.credit.method == "scar" else 0
+    return {
+        "seconds": seconds,
+        **{name: result.metrics[f"time/{name}"] for name in PHASES},
+        "scoring": actors.reward.busy_seconds() - busy,
+        **used,
+        "units": units / responses,
+        "asked": work.asked / responses,
+        "unique": work.unique / responses,
+        "tokens": work.tokens / responses,
+        "computed": work.computed_tokens / responses,
+    }
+
+
+def cpu_seconds() -> dict[str, float]:
+    """CPU seconds that the actors started by this process have used so far, by role."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    used: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        number = int(stat.parent.name)
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            names[number] = (stat.parent / "cmdline").read_text()
+        except OSError:  # it has ended
+            continue
+        parents[number] = int(fields[1])
+        used[number] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ours(process: int) -> bool:
+        while process in parents and process != os.getpid():
+            process = parents[process]
+        return process == os.getpid()
+
+    return {
+        role: sum(
+            seconds for number, seconds in used.items() if names[number].startswith(f"ray::{kind}") and ours(number)
+        )
+        for role, kind in ROLES.items()
+    }
