@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planning_workload import workload
 
 from scar_ray.config.errors import UserError
 from scar_ray.planning import roles
@@ -17,7 +18,6 @@ from scar_ray.planning.search import best_sharding, best_splits
 from scar_ray.planning.shapes import SHAPES
 from scar_ray.planning.step import Split, Workload, pool_done, predict
 
-SPARSE = Reading(units=0, evaluations=1, tokens=504, computed=504)
 TOKENS = Reading(units=53, evaluations=108, tokens=51_570, computed=2040)
 IDEAL = Device(
     "ideal",
@@ -31,23 +31,8 @@ IDEAL = Device(
 """Reaches its peaks, and starts everything in no time."""
 
 
-def workload(policy: str = "7B", reward: str = "7B", **changes: object) -> Workload:
-    base = Workload(
-        policy=SHAPES[policy],
-        reward=SHAPES[reward].scalar(),
-        critic=None,
-        lora_rank=None,
-        responses=64,
-        prompt=450,
-        new=53,
-        epochs=4,
-        minibatch=64,
-        micro_batch=8,
-        reading=SPARSE,
-        reward_memory=2**30,
-        engine_memory=0.85,
-    )
-    return replace(base, **changes)
+def of_sizes(policy: str, reward: str = "7B", **changes: object) -> Workload:
+    return workload(policy=SHAPES[policy], reward=SHAPES[reward].scalar(), **changes)
 
 
 PLAIN = Sharding(zero_stage=1, checkpointing=False, micro_batch=8)
@@ -135,7 +120,7 @@ gpus = st.integers(16, 64)
 def test_every_split_fits_into_memory_and_into_the_number_of_gpus(
     policy: str, reward: str, devices: int, name: str, minibatch: int
 ) -> None:
-    work, device = workload(policy, reward, responses=2 * minibatch, minibatch=minibatch, reading=TOKENS), DEVICES[name]
+    work, device = of_sizes(policy, reward, responses=2 * minibatch, minibatch=minibatch, reading=TOKENS), DEVICES[name]
     found = best_splits(work, device, devices, 1000)
     assert [one.seconds for one in found] == sorted(one.seconds for one in found)
     for one in found:
@@ -151,7 +136,7 @@ def test_every_split_fits_into_memory_and_into_the_number_of_gpus(
 @settings(max_examples=25)
 def test_more_gpus_are_never_slower_and_sparse_is_never_slower_than_dense(policy: str, devices: int) -> None:
     device = DEVICES["h200"]
-    sparse, dense = workload(policy), workload(policy, reading=TOKENS)
+    sparse, dense = of_sizes(policy), of_sizes(policy, reading=TOKENS)
     best = best_splits(sparse, device, devices, 1)[0].seconds
     assert best_splits(sparse, device, devices + 1, 1)[0].seconds <= best
     assert best <= best_splits(dense, device, devices, 1)[0].seconds
@@ -163,11 +148,11 @@ def test_what_does_not_fit_is_said_with_what_it_needs() -> None:
             best_splits(work, DEVICES["h100"], devices)
         return str(error.value)
 
-    assert refused(workload("70B", "70B"), 64).startswith(
+    assert refused(of_sizes("70B", "70B"), 64).startswith(
         "--reward-model=70B: takes 140 GB, a reward actor has one h100"
     )
-    needs = refused(workload("70B", "7B"), 16)
+    needs = refused(of_sizes("70B", "7B"), 16)
     assert "70B needs at least 4 GPUs for an engine, 32 for the learner" in needs
     assert needs.endswith("37 together; use more GPUs or smaller models")
-    assert best_splits(workload("70B", "7B"), DEVICES["h100"], 37)[0].split.devices == 37
+    assert best_splits(of_sizes("70B", "7B"), DEVICES["h100"], 37)[0].split.devices == 37
     assert refused(workload(), 2).startswith("--gpus=2: ")
