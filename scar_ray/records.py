@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from scar_ray.games.tree import Tree as Tree
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+Masking = Literal["delete", "blank", "mask", "pad", "attention"]
+"""How units are left out of a response: cut out, replaced by blanks, mask or padding tokens, or not attended to."""
+FILLS: tuple[Masking, ...] = ("blank", "mask", "pad")
+"""The maskings that put another token in the place of each one that is left out."""
 
 
 @dataclass(frozen=True, slots=True)

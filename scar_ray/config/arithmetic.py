@@ -12,7 +12,8 @@ import numpy as np
 
 from scar_ray.config.schema import Config, CreditConfig
 from scar_ray.credit import build
-from scar_ray.records import CreditPlan, Prompt, Response
+from scar_ray.games import Lengths
+from scar_ray.records import FILLS, CreditPlan, Masking, Prompt, Response
 
 SAMPLE = (
     " The film starts slowly, but the acting is superb and the story never feels forced. "
@@ -53,6 +54,8 @@ class Evaluations:
     """No response needs more."""
     tokens: int
     """Reward-model tokens of the typical response's sequences, each with a prompt of middle length."""
+    computed: int
+    """Those of them that a causal reward model computes: the prompt and every common beginning once."""
     units: int
     """Mean number of units of those; 0 for methods without any."""
 
@@ -77,13 +80,16 @@ def evaluations(config: Config) -> Evaluations:
     """Evaluations of a response of full length and their reward-model tokens, and the most that there can be."""
     credit, sampling = config.credit, config.task.sampling
     method = build(**credit.method_options())
-    responses = list(sample_responses(sampling.max_new_tokens))
-    plans = [method.plan(response) for response in responses]
-    prompt = (config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2
+    prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
+    plans = [method.plan(response) for response in sample_responses(prompt, sampling.max_new_tokens)]
+    tokens, computed = zip(
+        *(_tokens(credit.masking, plan, prompt, sampling.max_new_tokens) for plan in plans), strict=True
+    )
     return Evaluations(
         typical=round(fmean(plan.game.n_coalitions if plan.game else 1 for plan in plans)),
         most=_most(credit, min(sampling.max_new_tokens, credit.max_units)),
-        tokens=round(fmean(_tokens(credit, plan, prompt, sampling.max_new_tokens) for plan in plans)),
+        tokens=round(fmean(tokens)),
+        computed=round(fmean(computed)),
         units=round(fmean(plan.game.n_players if plan.game else 0 for plan in plans)),
     )
 
@@ -95,18 +101,19 @@ def _most(credit: CreditConfig, n: int) -> int:
     return n + 1 if credit.method == "prefix" else min(2**n, credit.budget)
 
 
-def _tokens(credit: CreditConfig, plan: CreditPlan, prompt: float, response: int) -> float:
-    """Tokens of all sequences that `plan` asks for."""
+def _tokens(masking: Masking, plan: CreditPlan, prompt: int, response: int) -> tuple[int, int]:
+    """Tokens of all sequences that `plan` asks for, and with common beginnings once."""
     if plan.game is None or plan.units is None:
-        return prompt + response
-    if credit.masking != "delete":
-        return plan.game.n_coalitions * (prompt + response)
-    lengths_n = np.subtract(plan.units.ends, plan.units.starts)
-    return plan.game.n_coalitions * prompt + float((plan.game.coalitions_Cn @ lengths_n).sum())
+        return prompt + response, prompt + response
+    unit_tokens = tuple(np.subtract(plan.units.ends, plan.units.starts).tolist())
+    asked_Cn = plan.game.coalitions_Cn
+    in_place = Lengths(prompt, unit_tokens, end=0, filled=masking != "delete")
+    nodes = Lengths(prompt, unit_tokens, end=0, filled=masking in FILLS)
+    return in_place.tokens(asked_Cn), nodes.trie_tokens(asked_Cn)
 
 
-def sample_responses(n_tokens: int) -> Iterator[Response]:
-    """Stretches of the sample of so many tokens, as responses that were cut off at full length."""
+def sample_responses(prompt_tokens: int, n_tokens: int) -> Iterator[Response]:
+    """Stretches of the sample of `n_tokens`, as responses that were cut off at full length."""
     words = re.findall(r"\s*(?:\w+|[^\w\s])", SAMPLE)
     for window in range(WINDOWS):
         start = window * len(words) // WINDOWS
@@ -114,7 +121,7 @@ def sample_responses(n_tokens: int) -> Iterator[Response]:
         ends = list(accumulate(map(len, tokens)))
         yield Response(
             row=window,
-            prompt=Prompt(0, (), ""),
+            prompt=Prompt(0, (0,) * prompt_tokens, ""),
             sample=0,
             token_ids=(0,) * n_tokens,
             text="".join(tokens),

@@ -65,9 +65,26 @@ def _lengths(config: Config) -> Iterator[str]:
 
 
 def _credit(config: Config) -> Iterator[str]:
-    """Exact values must fit the budget whatever a response's units; other estimators see to it themselves."""
-    credit = config.credit
-    if credit.method != "scar" or credit.estimator not in ("shapley", "owen"):
+    """Exact values must fit the budget whatever a response's units; other estimators see to it themselves.
+
+    A budget of tokens must pay for the prompt, the response and their ends, whatever the response.
+    """
+    credit, task = config.credit, config.task
+    if credit.method != "scar":
+        return
+    if credit.budget_tokens is not None:
+        longest = task.prompt_tokens_max + task.sampling.max_new_tokens + 3
+        if credit.budget_tokens < longest:
+            yield (
+                f"credit.budget_tokens={credit.budget_tokens} does not pay for the longest prompt and response, "
+                f"task.prompt_tokens_max + task.sampling.max_new_tokens and 3 special tokens = {longest}; raise it"
+            )
+        if credit.estimator in ("shapley", "owen"):
+            yield (
+                f"credit.estimator={credit.estimator} is exact and cannot be cut to credit.budget_tokens="
+                f"{credit.budget_tokens}; use credit.estimator=auto, which is exact where that is paid for"
+            )
+    if credit.estimator not in ("shapley", "owen"):
         return
     n = min(credit.max_units, config.task.sampling.max_new_tokens)
     affordable = min(credit.budget.bit_length() - 1, MAX_EXACT_UNITS)

@@ -68,10 +68,10 @@ def _evaluations(config: Config) -> str:
     else:
         units = f"{counts.units} {config.credit.unit} units" if counts.units > 1 else f"1 {config.credit.unit} unit"
         lines = [
-            f"per response: about {counts.typical:,} (full length, {units}), {counts.tokens:,} reward-model tokens; at "
-            f"most {counts.most:,}",
-            f"per step: about {responses * counts.typical:,}, {responses * counts.tokens:,} tokens; at most "
-            f"{responses * counts.most:,}",
+            f"per response: about {counts.typical:,} (full length, {units}), {counts.tokens:,} reward-model tokens, "
+            f"{counts.computed:,} with common beginnings computed once; at most {counts.most:,}",
+            f"per step: about {responses * counts.typical:,}, {responses * counts.tokens:,} tokens, "
+            f"{responses * counts.computed:,} computed; at most {responses * counts.most:,}",
         ]
     return "Coalition evaluations of the reward model, plain scores included\n" + _indented("\n".join(lines))
 

@@ -27,9 +27,8 @@ from scar_ray.config.sampling import Sampling as Sampling
 from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
 from scar_ray.games import Estimator
 from scar_ray.parsing import ParserName
+from scar_ray.records import Masking as Masking
 from scar_ray.text.units import Unit
-
-Masking = Literal["delete", "blank", "mask", "pad", "attention"]
 
 
 class DataSource(Section):
@@ -81,6 +80,10 @@ class CreditConfig(Section):
     """Share of the dense reward; 1 - alpha stays on the last token. Used by abc, prefix and scar."""
     budget: Annotated[int, Field(ge=4)] = 256
     """scar only: largest number of coalitions of a response."""
+    budget_tokens: Count | None = None
+    """scar only: most tokens that the reward model computes for a response, the prompt and every common beginning of
+    its coalitions once; none: as many as `budget` coalitions take. Counted in policy tokens; only causal reward
+    models compute common beginnings once."""
     max_units: Count = 64
     """prefix and scar: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
@@ -92,7 +95,7 @@ class CreditConfig(Section):
 
     def method_options(self) -> dict[str, Any]:
         """What `scar_ray.credit.build` takes, but for the parser itself."""
-        return self.model_dump(exclude={"masking", "parser", "audit_every"})
+        return self.model_dump(exclude={"parser", "audit_every"})
 
 
 class KLConfig(Section):

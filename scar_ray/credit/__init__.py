@@ -13,7 +13,8 @@ Every method's token rewards add up to the sequence score, `rewards_T.sum() == s
 How to add a method
 -------------------
 1. Write one file here with a frozen dataclass. Its fields are its options, with names and types of
-   `config.schema.CreditConfig` (unit, estimator, alpha, budget, max_units, base) and `parser`, as many as it needs::
+   `config.schema.CreditConfig` (unit, estimator, alpha, budget, budget_tokens, max_units, base, masking) and `parser`,
+   as many as it needs::
 
        @dataclass(frozen=True, slots=True)
        class FirstCredit(CreditMethod):
@@ -53,6 +54,7 @@ from scar_ray.credit.scar import ScarCredit
 from scar_ray.credit.sparse import SparseCredit
 from scar_ray.credit.uniform import UniformCredit
 from scar_ray.games import Estimator
+from scar_ray.records import Masking
 from scar_ray.text.parse import Parser, parse
 from scar_ray.text.units import Unit
 
@@ -74,6 +76,8 @@ def build(
     budget: int,
     max_units: int,
     base: Base,
+    budget_tokens: int | None = None,
+    masking: Masking = "delete",
     parser: Parser = parse,
 ) -> CreditMethod:
     """The credit method of that name, with those of the options that it declares. ValueError if unknown."""
@@ -87,6 +91,8 @@ def build(
         "budget": budget,
         "max_units": max_units,
         "base": base,
+        "budget_tokens": budget_tokens,
+        "masking": masking,
         "parser": parser,
     }
     cls = METHODS[method]

@@ -1,12 +1,13 @@
 """Cooperative games in plain numpy: which coalitions to evaluate, and the map from their values to credits.
 
 Every estimator returns a `Plan` of coalitions (C x n) and a linear operator (n x C). `choose(tree, estimator, budget)`
-is the entry: a plan of at most `budget` coalitions whose credits add up to v(N) - v(empty). `cost` says before what
-it will ask for. Plans depend on the structure only, so they are cached and shared.
+is the entry: a plan of at most `budget` coalitions whose credits add up to v(N) - v(empty). A `TokenLimit` bounds the
+reward-model tokens as well, and `cost` says before what will be asked. Plans depend on the structure only, so they
+are cached and shared.
 
 | estimator       | credits                                                        | coalitions without a budget |
 |-----------------|----------------------------------------------------------------|-----------------------------|
-| auto            | owen where it fits, kernel from 8n on, permutations, paired_tree | at most the budget        |
+| auto            | owen where it fits, kernel from 8n on, paired_flat, paired_tree | at most the budget         |
 | shapley         | exact Shapley value                                            | 2^n, or refused             |
 | owen            | exact Owen value of the tree, of any width                     | `owen_coalitions`, or refused |
 | paired_tree     | each node alone and everything but it                          | at most 4n - 4              |
@@ -35,13 +36,16 @@ from scar_ray.games.plan import MAX_COALITIONS, Plan, made_efficient
 from scar_ray.games.prefixes import prefixes
 from scar_ray.games.shapley import shapley, shapley_coalitions
 from scar_ray.games.shifted_trees import shifted_trees
+from scar_ray.games.tokens import Lengths, TokenLimit
 from scar_ray.games.tree import Tree, balanced, leaves, n_nodes, n_players
 
 __all__ = [
     "MAX_COALITIONS",
     "Cost",
     "Estimator",
+    "Lengths",
     "Plan",
+    "TokenLimit",
     "Tree",
     "balanced",
     "choose",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, log10
+from math import log10
 from typing import Literal
 
 from scar_ray.games.contiguous import contiguous
@@ -16,6 +16,7 @@ from scar_ray.games.permutations import permutations
 from scar_ray.games.plan import MAX_COALITIONS, Plan, check_budget, made_efficient
 from scar_ray.games.shapley import shapley, shapley_coalitions
 from scar_ray.games.shifted_trees import shifted_trees
+from scar_ray.games.tokens import Lengths, TokenLimit
 from scar_ray.games.tree import Tree, n_players
 
 Estimator = Literal[
@@ -46,15 +47,47 @@ class Cost:
     coalitions: int
     """Coalitions C, the empty and the full one included."""
     tokens: int
-    """Tokens of all of them: the prompt in each, and the units of the response that it has."""
+    """Tokens of all their sequences."""
+    trie_tokens: int
+    """Tokens computed where the prompt and every common beginning are computed once."""
 
 
-def choose(tree: Tree, estimator: Estimator, budget: int) -> Plan:
+def choose(tree: Tree, estimator: Estimator, budget: int, limit: TokenLimit | None = None) -> Plan:
     """The plan of `estimator` on `tree`, of at most `budget` coalitions; its credits add up to v(N) - v(empty).
 
-    "shapley" and "owen" are exact or refused: ValueError when they need more coalitions than the budget, naming
-    both. All others make do with any budget of at least 2. `Plan.estimator` names what was used.
+    With a `limit` it has as many coalitions as bisection finds to be within it.
+
+    "shapley" and "owen" are exact or refused: ValueError when they need more coalitions or tokens than there are,
+    naming both. All others make do with any budget of at least 2, and any limit that allows the empty and the
+    full coalition; ValueError below. `Plan.estimator` names what was used.
     """
+    plan = _planned(tree, estimator, budget)
+    if limit is None or limit.allows(plan.coalitions_Cn):
+        return plan
+    if estimator in ("shapley", "owen"):
+        needed = limit.lengths.trie_tokens(plan.coalitions_Cn)
+        raise ValueError(
+            f"estimator={estimator}: {plan.n_players} units need {needed} computed reward-model tokens, over "
+            f"budget_tokens={limit.tokens}; use estimator=auto, fewer units or a larger budget"
+        )
+    plan, too_many = _planned(tree, estimator, 2), plan.n_coalitions
+    if not limit.allows(plan.coalitions_Cn):
+        raise ValueError(
+            f"budget_tokens={limit.tokens}: the prompt, the response and the empty response alone need "
+            f"{limit.lengths.trie_tokens(plan.coalitions_Cn)} reward-model tokens; use a larger one"
+        )
+    fits = 2
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        tried = _planned(tree, estimator, middle)
+        if limit.allows(tried.coalitions_Cn):
+            plan, fits = tried, middle
+        else:
+            too_many = middle
+    return plan
+
+
+def _planned(tree: Tree, estimator: Estimator, budget: int) -> Plan:
     used = _used(tree, estimator, budget)
     n = n_players(tree)
     match used:
@@ -97,23 +130,16 @@ def coalitions_needed(tree: Tree, estimator: Estimator, budget: int = MAX_COALIT
     return choose(tree, estimator, budget).n_coalitions
 
 
-def cost(tree: Tree, estimator: Estimator, budget: int, *, prompt_tokens: int, response_tokens: int) -> Cost:
-    """Coalitions and reward-model tokens of `choose(tree, estimator, budget)`, without asking anything.
+def cost(tree: Tree, estimator: Estimator, budget: int, lengths: Lengths, *, budget_tokens: int | None = None) -> Cost:
+    """Coalitions and reward-model tokens of the plan of `choose` with these arguments, without asking anything.
 
-    Plans whose coalitions come with their complements read half of the response on average, so their tokens are
-    C (prompt + response / 2) whatever the lengths of the units; of contiguous coalitions and fixed contexts they are
-    those of units of equal length. Rounded up. ValueError as `choose` raises it.
+    Exact, but for reward models that cut the text into other tokens than `lengths` counts. ValueError as `choose`
+    raises it.
     """
-    used = _used(tree, estimator, budget)
-    if used in ("shapley", "owen"):
-        name, coalitions, part = str(used), coalitions_needed(tree, used), 0.5
-    else:
-        plan = choose(tree, used, budget)
-        name, coalitions = plan.estimator, plan.n_coalitions
-        part = float(plan.coalitions_Cn.mean()) if plan.n_players else 0.5
-    # Without the noise of floating point, which must not be rounded up.
-    of_response = round(coalitions * part * response_tokens, 6)
-    return Cost(name, coalitions, coalitions * prompt_tokens + ceil(of_response))
+    limit = None if budget_tokens is None else TokenLimit(budget_tokens, lengths)
+    plan = choose(tree, estimator, budget, limit)
+    asked_Cn = plan.coalitions_Cn
+    return Cost(plan.estimator, plan.n_coalitions, lengths.tokens(asked_Cn), lengths.trie_tokens(asked_Cn))
 
 
 def _used(tree: Tree, estimator: Estimator, budget: int) -> Estimator:

@@ -9,13 +9,12 @@ before.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
-from scar_ray.games import paired_tree_coalitions
 from scar_ray.games.tree import Tree, halved
 from scar_ray.records import Response, Units
 from scar_ray.text.offsets import Span
@@ -221,13 +220,12 @@ def units_paid_by(budget: int) -> int:
     return max(budget // 2 - 1, 1)
 
 
-def affordable(units: Units, budget: int) -> Units:
-    """`units`, merged no further than needed for its paired tree to take at most `budget` (at least 2) coalitions."""
-    if paired_tree_coalitions(units.tree) <= budget:
+def affordable(units: Units, fits: Callable[[Units], bool]) -> Units:
+    """`units`, merged no further than needed for `fits`, or to one unit; merging must never make what fits unfit."""
+    if fits(units):
         return units
-    # Merging only ever lowers the cost, so the largest affordable number of units can be bisected.
-    n = bisect_right(range(1, len(units) + 1), budget, key=lambda n: paired_tree_coalitions(merge(units, n).tree))
-    return merge(units, n)
+    n = bisect_left(range(1, len(units)), True, key=lambda n: not fits(merge(units, n)))
+    return merge(units, max(n, 1))
 
 
 def _collected(root: _Node) -> Units:

@@ -35,13 +35,13 @@ def test_a_batch_is_cut_into_mini_batches_and_micro_batches() -> None:
 
 @pytest.mark.parametrize("credit", ["sparse", "uniform", "abc"])
 def test_methods_without_units_need_the_plain_score_only(credit: str) -> None:
-    assert evaluations(load([f"credit={credit}"])) == Evaluations(typical=1, most=1, tokens=27, units=0)
+    assert evaluations(load([f"credit={credit}"])) == Evaluations(typical=1, most=1, tokens=27, computed=27, units=0)
 
 
 def test_prefixes_need_one_evaluation_a_unit_and_the_empty_one() -> None:
     counts = evaluations(load(["credit=prefix", "task=imdb"]))
     # 25 times a prompt of 6 tokens, and beginnings of 0 to 24 tokens.
-    assert counts == Evaluations(typical=25, most=25, tokens=25 * 6 + 24 * 25 // 2, units=24)
+    assert counts == Evaluations(typical=25, most=25, tokens=25 * 6 + 24 * 25 // 2, computed=6 + 24, units=24)
 
 
 def test_spans_need_fewer_evaluations_than_the_budget() -> None:
@@ -62,6 +62,14 @@ def test_tokens_at_full_length_are_all_units() -> None:
 def test_fills_keep_the_length_of_the_response() -> None:
     counts = evaluations(load(["credit=scar_token", "credit.masking=attention", "task=imdb"]))
     assert counts.tokens == 256 * (6 + 24)
+    assert counts.computed < 256 * 12, "what is not attended to is not computed"
+
+
+def test_a_budget_of_tokens_bounds_what_is_computed() -> None:
+    counts = evaluations(load(["credit=scar_token", "credit.budget_tokens=200", "task=imdb"]))
+    assert 100 < counts.computed <= 200 - counts.typical, "each sequence has an end as well"
+    assert counts.tokens > 200
+    assert counts.units < 24
 
 
 def test_units_are_merged_to_fit_a_small_budget() -> None:

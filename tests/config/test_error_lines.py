@@ -160,6 +160,14 @@ def test_a_mistake_in_an_override_is_exactly_this_line(override: str, line: str)
 
 
 COMBINED = {
+    ("task=imdb", "credit.budget_tokens=34"): (
+        "credit.budget_tokens=34 does not pay for the longest prompt and response, task.prompt_tokens_max + "
+        "task.sampling.max_new_tokens and 3 special tokens = 35; raise it"
+    ),
+    ("credit.estimator=owen", "credit.budget_tokens=500", "credit.max_units=8"): (
+        "credit.estimator=owen is exact and cannot be cut to credit.budget_tokens=500; "
+        "use credit.estimator=auto, which is exact where that is paid for"
+    ),
     ("task.prompt_tokens_max=8", "task.prompt_tokens_min=9"): (
         "task.prompt_tokens_min=9 is above prompt_tokens_max=8; lower it"
     ),

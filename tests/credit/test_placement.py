@@ -12,6 +12,7 @@ from scar_ray.credit.prefix import PrefixCredit
 from scar_ray.credit.scar import ScarCredit
 from scar_ray.credit.sparse import SparseCredit
 from scar_ray.credit.uniform import UniformCredit
+from scar_ray.games import Lengths
 from scar_ray.records import Evaluation, SequenceScore
 
 ORACLES = {oracle["name"]: oracle for oracle in oracle_games.load()["other_oracles"]}
@@ -178,6 +179,26 @@ def test_merging_is_no_coarser_than_the_budget_asks_for():
     method = ScarCredit(unit="token", estimator="paired_tree", budget=50, max_units=300)
     plan = method.plan(response)
     assert 45 < plan.game.n_coalitions <= 50
+
+
+def test_units_are_merged_until_the_tokens_show_each_alone_and_all_but_it():
+    response = make_response(words("The plot was thin, and the cast was lost. I slept well. It was long."))
+    sizes = {}
+    for tokens in (23, 40, 80, 300):
+        method = ScarCredit(unit="token", budget_tokens=tokens)
+        plan = method.plan(response)
+        lengths = Lengths(2, tuple(np.diff([0, *plan.units.ends]).tolist()))
+        assert lengths.trie_tokens(plan.game.coalitions_Cn) <= tokens
+        sizes[tokens] = (len(plan.units), plan.game.n_coalitions)
+    assert sizes == {23: (1, 2), 40: (1, 2), 80: (4, 10), 300: (19, 40)}
+
+
+def test_filling_in_for_what_is_left_out_costs_more_tokens_than_cutting_it_out():
+    response = make_response(words("The plot was thin, and the cast was lost. I slept well. It was long."))
+    deleted, blank = (
+        ScarCredit(unit="token", budget_tokens=200, masking=masking).plan(response) for masking in ("delete", "blank")
+    )
+    assert (len(blank.units), len(deleted.units)) == (6, 16)
 
 
 def test_an_exact_estimator_that_was_asked_for_is_never_replaced():

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from oracle_games import credits_of
 
 from scar_ray.games import (
+    Cost,
     Estimator,
+    Lengths,
+    TokenLimit,
     balanced,
     choose,
     coalitions_needed,
@@ -234,13 +237,13 @@ def test_a_window_of_the_myerson_value_is_the_widest_that_fits():
 
 
 def test_the_cost_is_known_before_anything_is_asked():
-    assert cost(balanced(16), "owen", 172, prompt_tokens=10, response_tokens=33).tokens == 172 * 10 + 172 * 33 // 2
-    flat = cost((0, 1, 2), "fixed_context_0", 64, prompt_tokens=10, response_tokens=6)
-    assert (flat.estimator, flat.coalitions, flat.tokens) == ("fixed_context_0", 5, 5 * 10 + 3 * 2 + 6)
-    line = cost((0, 1, 2), "myerson", 64, prompt_tokens=0, response_tokens=3)
-    assert (line.coalitions, line.tokens) == (7, 3 * 1 + 2 * 2 + 3)
-    assert cost((0, 1), "auto", 64, prompt_tokens=1, response_tokens=2).estimator == "owen"
-    assert cost((), "auto", 64, prompt_tokens=5, response_tokens=0).tokens == 10
+    flat = cost((0, 1, 2), "fixed_context_0", 64, Lengths(10, (1, 2, 3)))
+    # Nobody, everybody, and each alone: 1 2 3 share the beginning "1" with everybody, five sequences have an end.
+    assert flat == Cost("fixed_context_0", 5, tokens=5 * 11 + 6 + 6, trie_tokens=10 + 6 + 2 + 3 + 5)
+    line = cost((0, 1, 2), "myerson", 64, Lengths(0, (1, 1, 1), end=0))
+    assert (line.coalitions, line.tokens, line.trie_tokens) == (7, 3 * 1 + 2 * 2 + 3, 3 + 2 + 1)
+    assert cost((0, 1), "auto", 64, Lengths(1, (1, 1))).estimator == "owen"
+    assert cost((), "auto", 64, Lengths(5, ())) == Cost("owen", 2, tokens=12, trie_tokens=6)
 
 
 @pytest.mark.parametrize("estimator", ["shapley", "owen", *SAMPLED])
@@ -248,16 +251,67 @@ def test_the_cost_is_known_before_anything_is_asked():
 @few
 def test_the_cost_is_that_of_the_plan(estimator, tree, budget):
     plan = choose(tree, estimator, budget)
-    said = cost(tree, estimator, budget, prompt_tokens=7, response_tokens=3 * plan.n_players)
+    said = cost(tree, estimator, budget, Lengths(7, (3,) * plan.n_players))
     assert (said.estimator, said.coalitions) == (plan.estimator, plan.n_coalitions)
-    assert said.tokens == 7 * plan.n_coalitions + 3 * plan.coalitions_Cn.sum()
+    assert said.tokens == 8 * plan.n_coalitions + 3 * plan.coalitions_Cn.sum()
     assert coalitions_needed(tree, estimator, budget) == plan.n_coalitions
+
+
+@given(data=st.data(), filled=st.booleans(), end=st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_tokens_computed_are_the_distinct_beginnings_of_the_sequences(data, filled, end):
+    units = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=6))
+    masks = data.draw(st.sets(st.integers(0, 2 ** len(units) - 1), min_size=1))
+    asked_Cn = np.array([[mask >> i & 1 for i in range(len(units))] for mask in masks], dtype=bool)
+    sequences = []
+    for present_n in asked_Cn:
+        sequence = [("prompt", 0), ("prompt", 1)]
+        for player, (length, here) in enumerate(zip(units, present_n, strict=True)):
+            if here or filled:
+                sequence += [(player, here, token) for token in range(length)]
+        sequences.append([*sequence, *[("end", tuple(present_n), token) for token in range(end)]])
+    beginnings = {tuple(sequence[: i + 1]) for sequence in sequences for i in range(len(sequence))}
+    lengths = Lengths(2, tuple(units), end, filled)
+    if all(units):  # an empty unit makes two coalitions one sequence, which is read once
+        assert lengths.trie_tokens(asked_Cn) == len(beginnings)
+    assert lengths.trie_tokens(asked_Cn) >= len(beginnings)
+    assert lengths.tokens(asked_Cn) == sum(map(len, sequences))
+
+
+@every_sampled
+@given(tree=trees(min_players=2, max_players=10), budget=st.integers(2, 120), tokens=st.integers(40, 400))
+@few
+def test_a_plan_keeps_a_limit_of_tokens_and_stays_efficient(estimator, tree, budget, tokens):
+    limit = TokenLimit(tokens, Lengths(5, (3,) * n_players(tree)))
+    plan = choose(tree, estimator, budget, limit)
+    assert plan.n_coalitions <= budget
+    assert limit.lengths.trie_tokens(plan.coalitions_Cn) <= tokens
+    np.testing.assert_allclose(plan.operator_nC.sum(axis=0), [-1, 1, *[0] * (plan.n_coalitions - 2)], atol=1e-12)
+    unlimited = choose(tree, estimator, budget, TokenLimit(10**9, limit.lengths))
+    np.testing.assert_array_equal(unlimited.coalitions_Cn, choose(tree, estimator, budget).coalitions_Cn)
+
+
+def test_a_limit_of_tokens_is_used_up_as_far_as_coalitions_fit():
+    lengths = Lengths(450, (1,) * 40)
+    found = [cost(balanced(40), "permutations", 400, lengths, budget_tokens=450 + t) for t in (42, 600, 2400)]
+    assert [one.coalitions for one in found] == [2, 40, 158]
+    assert [one.trie_tokens - 450 for one in found] == [42, 584, 1747]
+
+
+def test_a_limit_that_cannot_be_kept_is_refused_with_what_is_needed():
+    lengths = Lengths(450, (1,) * 4)
+    with pytest.raises(ValueError, match=r"budget_tokens=455: .* alone need 456 reward-model tokens"):
+        choose(balanced(4), "auto", 64, TokenLimit(455, lengths))
+    needed = cost(balanced(4), "owen", 64, lengths).trie_tokens
+    with pytest.raises(ValueError, match=rf"estimator=owen: 4 units need {needed} computed .* budget_tokens=460"):
+        choose(balanced(4), "owen", 64, TokenLimit(460, lengths))
+    assert choose(balanced(4), "auto", 64, TokenLimit(456, lengths)).n_coalitions == 2
 
 
 def test_a_chain_of_forty_players_is_refused_or_estimated_but_never_started():
     tree = chain(40)
     assert owen_coalitions(tree) == 2**40
-    for ask in (choose, lambda *args: cost(*args, prompt_tokens=1, response_tokens=1)):
+    for ask in (choose, lambda *args: cost(*args, Lengths(1, (1,) * 40))):
         for estimator in ("owen", "shapley"):
             with pytest.raises(ValueError, match=rf"estimator={estimator}: 40 units need about 10\^12 coalitions"):
                 ask(tree, estimator, 256)

@@ -8,21 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scar_ray.config.load import load
-from scar_ray.planning.reading import reading, tree_tokens
+from scar_ray.games import Lengths
+from scar_ray.planning.reading import reading
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines.forest import plant
+
+
+def tree_tokens(coalitions: np.ndarray, lengths: list[int], cut: bool) -> int:
+    return Lengths(0, tuple(lengths), end=0, filled=not cut).trie_tokens(coalitions)
+
 
 PAIR = np.array([[False, False], [True, True], [True, False], [False, True]])
 
 
 def test_two_units_of_one_token() -> None:
-    assert tree_tokens(PAIR, np.array([1, 1]), cut=True) == 3  # a, ab, b
-    assert tree_tokens(PAIR, np.array([1, 1]), cut=False) == 6  # a, ab, a-; -, -b, --
+    assert tree_tokens(PAIR, [1, 1], cut=True) == 3  # a, ab, b
+    assert tree_tokens(PAIR, [1, 1], cut=False) == 6  # a, ab, a-; -, -b, --
 
 
 def test_units_count_with_their_tokens() -> None:
-    assert tree_tokens(PAIR, np.array([2, 3]), cut=True) == 2 + 3 + 3
-    assert tree_tokens(PAIR, np.array([2, 3]), cut=False) == 2 * 2 + 4 * 3
+    assert tree_tokens(PAIR, [2, 3], cut=True) == 2 + 3 + 3
+    assert tree_tokens(PAIR, [2, 3], cut=False) == 2 * 2 + 4 * 3
 
 
 @given(st.data())
@@ -30,7 +36,7 @@ def test_the_count_is_the_size_of_the_forest_that_is_computed(data: st.DataObjec
     n = data.draw(st.integers(1, 7))
     rows = data.draw(st.sets(st.integers(0, 2**n - 1), min_size=1, max_size=20))
     coalitions = np.array([[bool(row >> i & 1) for i in range(n)] for row in rows])
-    lengths = np.array(data.draw(st.lists(st.integers(1, 3), min_size=n, max_size=n)))
+    lengths = data.draw(st.lists(st.integers(1, 3), min_size=n, max_size=n))
     cut = data.draw(st.booleans())
     ends = np.cumsum(lengths).tolist()
     units = [range(10 + end - length, 10 + end) for end, length in zip(ends, lengths, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reward_bench import every_prefix, replies, shapley
+from reward_bench import EOS, every_prefix, replies, shapley
 from transformers import PreTrainedTokenizerFast
 
+from scar_ray.credit.scar import ScarCredit
+from scar_ray.games import Lengths
+from scar_ray.records import Masking
 from scar_ray.scoring import RewardModel
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines import Classifier, PlainBatches, choose_engine
@@ -270,6 +274,21 @@ def test_values_do_not_depend_on_the_engine(
         assert other.computed_tokens < work.tokens
         for one, two in zip(found, expected, strict=True):
             np.testing.assert_allclose(one.values_C, two.values_C, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("masking", ["delete", "blank", "attention"])
+def test_the_trie_computes_as_many_tokens_as_the_cost_says(
+    masking: Masking, load_reward: Callable[..., RewardModel], tok: PreTrainedTokenizerFast
+) -> None:
+    response = replies(tok)[1]
+    response = replace(response, token_ids=(*range(40, 40 + response.n_content), EOS))  # no token twice
+    plan = ScarCredit(unit="token", budget=40, masking=masking).plan(response)
+    assert plan.units is not None
+    assert plan.game is not None
+    _, work = load_reward("llama", engine="trie").masked(masking).evaluate([(response, plan)])
+    unit_tokens = tuple(np.subtract(plan.units.ends, plan.units.starts).tolist())
+    lengths = Lengths(len(response.prompt.token_ids), unit_tokens, filled=masking == "blank")
+    assert work.computed_tokens == lengths.trie_tokens(plan.game.coalitions_Cn)
 
 
 def test_encoders_have_the_plain_engine(load_reward: Callable[..., RewardModel], tok: PreTrainedTokenizerFast) -> None:

@@ -1,0 +1,53 @@
+"""Reward-model tokens of coalitions: of all their sequences, and with every common beginning computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of what the sequences of one response are made of: prompt, the units that are present, end."""
+
+    prompt: int
+    units: tuple[int, ...]
+    """Tokens of each player, in the order of the text."""
+    end: int = 1
+    """Tokens behind the response, such as the EOS."""
+    filled: bool = False
+    """Units that are left out are replaced by as many other tokens (blank, mask, pad) instead of cut out."""
+
+    def tokens(self, coalitions_Cn: NDArray[np.bool_]) -> int:
+        """Tokens of all sequences, each read from its beginning."""
+        read_Cn = np.ones_like(coalitions_Cn) if self.filled else coalitions_Cn
+        return len(coalitions_Cn) * (self.prompt + self.end) + int((read_Cn @ self._units_n()).sum())
+
+    def trie_tokens(self, coalitions_Cn: NDArray[np.bool_]) -> int:
+        """Tokens computed by an engine that computes the prompt and every common beginning of distinct coalitions once.
+
+        These are the nodes of the sequences' prefix tree, as in `scar_ray.scoring.engines.forest`; fewer there only
+        where units that differ consist of the same tokens.
+        """
+        rows_Cn = np.unique(coalitions_Cn, axis=0) if self.units else coalitions_Cn[:1]  # sorted
+        new_Cn = np.ones_like(rows_Cn)
+        new_Cn[1:] = np.logical_or.accumulate(rows_Cn[1:] != rows_Cn[:-1], axis=1)
+        if not self.filled:
+            new_Cn &= rows_Cn
+        return self.prompt + len(rows_Cn) * self.end + int((new_Cn @ self._units_n()).sum())
+
+    def _units_n(self) -> NDArray[np.int64]:
+        return np.array(self.units, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLimit:
+    """Most tokens that the coalitions of one response may take, common beginnings computed once."""
+
+    tokens: int
+    lengths: Lengths
+
+    def allows(self, coalitions_Cn: NDArray[np.bool_]) -> bool:
+        return self.lengths.trie_tokens(coalitions_Cn) <= self.tokens
