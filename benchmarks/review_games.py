@@ -153,7 +153,16 @@ def sampled_shapley(game: Game, n: int, pairs: int, seed: int) -> tuple[NDArray[
 
 def median_interval(samples: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
     """Median and the bounds of its 95% bootstrap interval."""
+    return _interval(samples, np.median, seed)
+
+
+def mean_interval(samples: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
+    """Mean and the bounds of its 95% bootstrap interval."""
+    return _interval(samples, np.mean, seed)
+
+
+def _interval(samples: Sequence[float], middle: Callable[..., Any], seed: int) -> tuple[float, float, float]:
     x = np.asarray(samples, dtype=float)
     draws = np.random.default_rng(seed).integers(0, len(x), (1000, len(x)))
-    low, high = np.quantile(np.median(x[draws], axis=1), [0.025, 0.975])
-    return float(np.median(x)), float(low), float(high)
+    low, high = np.quantile(middle(x[draws], axis=1), [0.025, 0.975])
+    return float(middle(x)), float(low), float(high)

@@ -17,6 +17,7 @@ from scar_ray.config.schema import Config
 from scar_ray.judge.responses import EVALUATIONS, forget_after, write_responses
 from scar_ray.parsing.parallel import ParallelParser
 from scar_ray.run_folder import credit_name, model_card, new_folder, recorded
+from scar_ray.tasks.truth import truth_metrics
 from scar_ray.text.parse import parse
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.accounting import Accounting
@@ -230,8 +231,16 @@ class Run:
             "credit/computed_tokens": float(work.computed_tokens),
             "credit/dropped_chars": float(work.dropped_chars),
             **self._parse_fallbacks(),
+            **self._truth(result.scored),
             **self._accounting.charge(),
         }
+
+    def _truth(self, scored: Sequence[Scored]) -> dict[str, float]:
+        """How near the credits are to the truth, which the demo's grammar knows."""
+        if self._config.task.name != "demo":
+            return {}
+        found = truth_metrics((one.response, one.rewards) for one in scored)
+        return {f"credit/{name}": value for name, value in found.items()}
 
     def _log(self, writer: MetricsWriter, step: int, metrics: Mapping[str, float], scored: Sequence[Scored]) -> None:
         writer.write(step, metrics)

@@ -85,22 +85,25 @@ class Reading:
                 total += term.valence * float(np.prod(factors))
         return total
 
-    def contributions(self) -> NDArray[np.float64]:
+    def contributions(self, given: Collection[int] = ()) -> NDArray[np.float64]:
         """Exact Shapley value of every word in the game v; sums to `sentiment`, as v(no words) = 0.
+
+        The words `given` are always there: no players, with 0 as their value, and the others' sum to v(all) - v(given).
 
         Integral of the derivative of the multilinear extension along the diagonal (Owen 1972); by term, for
         the sentiment word w and its modifiers m: phi_w = int_0^1 valence * prod_m (1 + t (factor_m - 1)) dt,
-        phi_m = int_0^1 valence * t (factor_m - 1) * prod_{k != m} (1 + t (factor_k - 1)) dt.
+        phi_m = int_0^1 valence * t (factor_m - 1) * prod_{k != m} (1 + t (factor_k - 1)) dt; t is 1 for given words.
         """
         phi = np.zeros(len(self.words))
         t, dt = (_NODES + 1.0) / 2.0, _WEIGHTS / 2.0
         for term in self.terms:
-            gains = [factor - 1.0 for _, factor in term.modifiers]
-            phi[term.word] += term.valence * float(dt @ np.prod([1.0 + t * g for g in gains] or [t**0], axis=0))
-            for i, (word, _) in enumerate(term.modifiers):
-                others = [1.0 + t * g for k, g in enumerate(gains) if k != i]
-                slope = t * gains[i] * np.prod(others or [t**0], axis=0)
-                phi[word] += term.valence * float(dt @ slope)
+            # Each word is a factor of the term, linear in its presence: absent + slope * presence.
+            linear = [(term.word, 0.0, 1.0), *((word, 1.0, factor - 1.0) for word, factor in term.modifiers)]
+            factors = [absent + slope * (t**0 if word in given else t) for word, absent, slope in linear]
+            for i, (word, _, slope) in enumerate(linear):
+                if word not in given:
+                    others = np.prod([t**0, *factors[:i], *factors[i + 1 :]], axis=0)
+                    phi[word] += term.valence * slope * float(dt @ others)
         return phi
 
 

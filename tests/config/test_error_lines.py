@@ -22,8 +22,8 @@ UNKNOWN_NAMES = {
     "credits=abc": "unknown key credits; did you mean credit?",
     "seed.x=3": "unknown key seed.x; seed is a single value, write seed=VALUE",
     "credit.qqqq=1": (
-        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, masking, alpha, budget, max_units, "
-        "base, parser, audit_every"
+        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, masking, alpha, budget, "
+        "budget_tokens, max_units, base, parser, audit_every"
     ),
     "hydra.run.dir=x": (
         "unknown key hydra.run.dir; the keys here are seed, name, runs, task, credit, algorithm, "

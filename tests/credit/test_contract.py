@@ -19,6 +19,8 @@ OPTIONS = {
     "budget": 64,
     "max_units": 16,
     "base": "last",
+    "budget_tokens": None,
+    "masking": "delete",
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 
