@@ -105,8 +105,8 @@ class Units:
     tree: Tree
     """Hierarchy above the players for Owen values; `()` when there are no players."""
     granularity: str = field(default="", compare=False)
-    """What the players were cut as, before any merging: "token", "word", "span", "sentence" or "paragraph"; empty
-    where the text was not parsed for them."""
+    """What the players were cut as, before any merging: "token", "word", "chunk", "span", "sentence" or "paragraph";
+    empty where the text was not parsed for them."""
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -175,3 +175,10 @@ class TokenRewards:
     """sum(credits) - (v(N) - v(empty)): numerical noise for an efficient method."""
     estimator: str = ""
     """How the credits were found, "owen" or "kernel" for instance; empty for methods without coalitions."""
+    rest: float = 0.0
+    """The part of the last token's reward that is nobody's credit: the sparse share, penalties, v(empty). Without a
+    critic it concerns all tokens alike (`credit.advantages.levels`)."""
+    levels_T: FloatArray | None = None
+    """What each token is judged by without a critic, where the method has a rule of its own for that."""
+    dropped: tuple[str, ...] = ()
+    """What of the response was left out of the credits and why, a line each."""

@@ -116,7 +116,7 @@ def with_models(config: Config) -> Config:
 @contextmanager
 def parallel_parser(config: Config) -> Iterator[ParallelParser | None]:
     """Processes with the parser of `credit.parser`; None for the heuristic, which takes no time worth sharing."""
-    if config.credit.parser == "heuristic" or config.credit.method not in ("prefix", "scar"):
+    if config.credit.parser == "heuristic" or config.credit.method not in credit.PARSING:
         yield None
         return
     processes = min(max((os.cpu_count() or 1) // 2, 1), MAX_PARSERS)

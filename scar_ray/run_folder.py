@@ -24,7 +24,8 @@ def new_folder(config: Config) -> Path:
     """A new, empty run folder. UserError when a folder of that name is there already."""
     unit = f"_{config.credit.unit}" if config.credit.method == "scar" else ""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    name = config.name or f"{config.task.name}-{config.credit.method}{unit}-s{config.seed}-{stamp}"
+    how = "" if config.algorithm.name == "ppo" else f"{config.algorithm.name}-"
+    name = config.name or f"{config.task.name}-{how}{config.credit.method}{unit}-s{config.seed}-{stamp}"
     folder = config.runs / name
     try:
         folder.mkdir(parents=True)
@@ -102,9 +103,10 @@ def model_card(config: Config, folder: Path, best: bool = False) -> str:
     command = " ".join(["scar-ray train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else "scar-ray train"
     which = ", the best of its evaluations on held-out prompts (`best.json`)" if best else ""
     return (
-        f"---\nlibrary_name: transformers\ntags: [rlhf, ppo, scar-ray]\n---\n\n# {folder.name}\n\n"
-        f"A causal language model trained with scar_ray {importlib.metadata.version('scar-ray')}: PPO on the task "
-        f"`{config.task.name}`, with the reward shared out by `credit={credit_name(config)}`{which}.\n\n"
+        f"---\nlibrary_name: transformers\ntags: [rlhf, {config.algorithm.name}, scar-ray]\n---\n\n# {folder.name}\n\n"
+        f"A causal language model trained with scar_ray {importlib.metadata.version('scar-ray')}: "
+        f"{config.algorithm.name.upper()} on the task `{config.task.name}`, with the reward shared out by "
+        f"`credit={credit_name(config)}`{which}.\n\n"
         f"- policy it started from: `{Path(config.model.policy.path).name}`\n"
         f"- reward: `{config.model.reward.function or Path(config.model.reward.path).name}`\n"
         f"- steps: {config.trainer.steps}, seed {config.seed}\n- command: `{command}`\n\n"

@@ -1,4 +1,4 @@
-"""A plain PPO in one process: what the distributed learner must compute, written to be read.
+"""A plain PPO, GRPO and REINFORCE in one process: what the distributed learner must compute, written to be read.
 
 No Ray, no DeepSpeed, no batching, no padding, and nothing from scar_ray.objectives: one response at a time
 through the model, one token at a time through the loss. Slow, for tiny models.
@@ -17,7 +17,7 @@ class ReferencePPO:
     """Trains `policy` and the critic in place.
 
     `critic` is an nn.Linear(hidden, 1), a value head on the policy's last hidden state, or any other module
-    that maps (1, L) token ids to (1, L) values, a separate critic. `reference` is a frozen language model.
+    that maps (1, L) token ids to (1, L) values, a separate critic, or None. `reference` is a frozen language model.
 
     While only the critic learns, a shared trunk gets neither gradient nor learning rate: its weights stay,
     but its Adam steps are counted.
@@ -26,27 +26,29 @@ class ReferencePPO:
     def __init__(
         self,
         policy: torch.nn.Module,
-        critic: torch.nn.Module,
+        critic: torch.nn.Module | None,
         reference: torch.nn.Module,
         algorithm: AlgorithmConfig,
         sampling: Sampling,
         eos_id: int,
     ) -> None:
-        self.policy, self.critic, self.reference = policy.eval(), critic.eval(), reference.eval()
+        self.policy, self.reference = policy.eval(), reference.eval()
+        self.critic = None if critic is None else critic.eval()
         self.algorithm, self.sampling, self.eos_id = algorithm, sampling, eos_id
         self.shared = isinstance(critic, torch.nn.Linear)
         config = algorithm.optimizer
         critic_rate = config.lr if self.shared else algorithm.critic.lr
-        policy_group = {"params": list(policy.parameters()), "rate": config.lr, "is_policy": True}
-        critic_group = {"params": list(critic.parameters()), "rate": critic_rate, "is_policy": False}
+        groups = [{"params": list(policy.parameters()), "rate": config.lr, "is_policy": True}]
+        if critic is not None:
+            groups.append({"params": list(critic.parameters()), "rate": critic_rate, "is_policy": False})
         self.optimizers = [
             torch.optim.AdamW(
-                groups,
+                some,
                 betas=(config.beta1, config.beta2),
                 eps=config.eps,
                 weight_decay=config.weight_decay,
             )
-            for groups in ([[policy_group, critic_group]] if self.shared else [[policy_group], [critic_group]])
+            for some in ([groups] if self.shared else [[group] for group in groups])
         ]
 
     def forward(self, sequences: Sequences) -> Forward:
@@ -57,7 +59,7 @@ class ReferencePPO:
             for b, n in enumerate(sequences.lengths):
                 logprobs[b, :n], _, values[b, :n] = self._response(self.policy, sequences, b)
                 ref_logprobs[b, :n], _, _ = self._response(self.reference, sequences, b)
-        return Forward(logprobs, ref_logprobs, values)
+        return Forward(logprobs, ref_logprobs, None if self.critic is None else values)
 
     def update(self, batch: PPOBatch, rows: list[int], train_policy: bool = True) -> dict[str, float]:
         """One optimizer step on the mini-batch `rows`; token means, and gradient norms before clipping."""
@@ -79,41 +81,54 @@ class ReferencePPO:
         return metrics
 
     def loss(self, batch: PPOBatch, rows: list[int], train_policy: bool) -> tuple[torch.Tensor, dict[str, float]]:
-        """policy + coef * value - entropy_coef * entropy, each a mean over the tokens of the mini-batch."""
+        """policy + kl_coef * KL - entropy_coef * entropy, normalised for length, + coef * value, a mean over tokens."""
         config = self.algorithm
-        policy_losses, value_losses, entropies, clipped, divergences = [], [], [], [], []
+        rows = [b for b in rows if batch.counted_B[b]]
+        n = sum(batch.sequences.lengths[b] for b in rows)
+        loss = torch.zeros(())
+        sums = dict.fromkeys(("policy_loss", "entropy", "clip_fraction", "approx_kl"), 0.0)
+        sums |= {} if self.critic is None else {"value_loss": 0.0}
+        sums |= {} if batch.ref_logprobs_BT is None else {"kl_loss": 0.0}
         for b in rows:
+            length = batch.sequences.lengths[b]
+            weight = {
+                "token": 1 / n,
+                "response": 1 / length / len(rows),
+                "constant": 1 / self.sampling.max_new_tokens / len(rows),
+            }[config.length_norm]
             logprobs, entropy, values = self._response(self.policy, batch.sequences, b, train_policy)
-            for t in range(batch.sequences.lengths[b]):
+            for t in range(length):
                 log_ratio = logprobs[t] - float(batch.old_logprobs_BT[b, t])
                 log_ratio = log_ratio.clamp(-config.log_ratio_clamp, config.log_ratio_clamp)
                 ratio, advantage = log_ratio.exp(), float(batch.advantages_BT[b, t])
-                near = ratio.clamp(1 - config.clip, 1 + config.clip)
-                objective = min(ratio * advantage, near * advantage)
-                policy_losses.append(-float(batch.weights_BT[b, t]) * objective)
-                entropies.append(entropy[t])
-                clipped.append(float(near * advantage < ratio * advantage))
-                divergences.append((ratio - 1 - log_ratio).item())
+                high = config.clip if config.clip_high is None else config.clip_high
+                near = ratio.clamp(1 - config.clip, 1 + high)
+                policy_loss = -float(batch.weights_BT[b, t]) * min(ratio * advantage, near * advantage)
+                of_policy = policy_loss - config.entropy_coef * entropy[t]
+                sums["policy_loss"] += policy_loss.item()
+                sums["entropy"] += entropy[t].item()
+                sums["clip_fraction"] += float(near * advantage < ratio * advantage)
+                sums["approx_kl"] += (ratio - 1 - log_ratio).item()
+                if batch.ref_logprobs_BT is not None:
+                    d = logprobs[t] - float(batch.ref_logprobs_BT[b, t])
+                    divergence = {"k1": ratio * d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d}[config.kl.estimator]
+                    sums["kl_loss"] += divergence.item()
+                    of_policy = of_policy + batch.kl_coef * divergence
+                if train_policy:
+                    loss = loss + weight * of_policy
+                if self.critic is not None:
+                    value_loss = self._value_loss(values[t], batch, b, t)
+                    sums["value_loss"] += value_loss.item()
+                    loss = loss + (config.critic.coef if self.shared else 1.0) * value_loss / n
+        return loss, {name: total / n for name, total in sums.items()}
 
-                value, old_value = values[t], float(batch.old_values_BT[b, t])
-                target = float(batch.returns_BT[b, t])
-                error = (value - target) ** 2
-                if config.critic.clip is not None:
-                    near_value = value.clamp(old_value - config.critic.clip, old_value + config.critic.clip)
-                    error = max(error, (near_value - target) ** 2)
-                value_losses.append(0.5 * error)
-        n = len(policy_losses)
-        policy_loss, value_loss, entropy = sum(policy_losses) / n, sum(value_losses) / n, sum(entropies) / n
-        loss = config.critic.coef * value_loss if self.shared else value_loss
-        if train_policy:
-            loss = loss + policy_loss - config.entropy_coef * entropy
-        return loss, {
-            "policy_loss": policy_loss.item(),
-            "value_loss": value_loss.item(),
-            "entropy": entropy.item(),
-            "clip_fraction": sum(clipped) / n,
-            "approx_kl": sum(divergences) / n,
-        }
+    def _value_loss(self, value: torch.Tensor, batch: PPOBatch, b: int, t: int) -> torch.Tensor:
+        clip, old_value = self.algorithm.critic.clip, float(batch.old_values_BT[b, t])
+        target = float(batch.returns_BT[b, t])
+        error = (value - target) ** 2
+        if clip is not None:
+            error = max(error, (value.clamp(old_value - clip, old_value + clip) - target) ** 2)
+        return 0.5 * error
 
     def _response(
         self, model: torch.nn.Module, sequences: Sequences, b: int, train_policy: bool = True
@@ -123,7 +138,9 @@ class ReferencePPO:
         ids = torch.tensor([[*prompt, *response]])
         output = model(input_ids=ids, output_hidden_states=True)
         hidden = output.hidden_states[-1]
-        if not self.shared:
+        if self.critic is None:
+            all_values = torch.zeros(ids.shape[1])
+        elif not self.shared:
             all_values = self.critic(ids)[0]
         else:
             all_values = self.critic(hidden if train_policy else hidden.detach())[0, :, 0]

@@ -57,10 +57,11 @@ def explain(
 
     `reward_model` is a folder, a name on the hub, or a loaded `scar_ray.scoring.RewardModel` (with `attention=True`
     for "abc"). `credit` is one word of `credit=` or several: sparse, uniform, abc, prefix, scar_token, scar_span,
-    scar_sentence... `overrides` are keys of the configuration, such as `credit.budget=512`, `credit.masking=blank`,
-    `model.reward.template=...`; those of the model only where it is not loaded yet. The model reads prompt + response
-    as text, by its own tokenizer, and causal models the EOS after it unless `model.reward.append_eos=false`. Units are
-    cut from the text; only a model that was loaded for a policy with its tokenizer cuts token ids, as training does.
+    scar_sentence, ospo, shape_grpo... `overrides` are keys of the configuration, such as `credit.budget=512`,
+    `credit.masking=blank`, `model.reward.template=...`; those of the model only where it is not loaded yet. The model
+    reads prompt + response as text, by its own tokenizer, and causal models the EOS after it unless
+    `model.reward.append_eos=false`. Units are cut from the text; only a model that was loaded for a policy with its
+    tokenizer cuts token ids, as training does.
 
     ValueError, in one line, for a model that cannot be used, a wrong key, or a response without tokens, too long for
     the model or without a finite score.
@@ -163,7 +164,7 @@ class Explainer:
         started = time.perf_counter()
         plan = method.method.plan(response)
         evaluation, work = _evaluated(method.model, response, plan)
-        score = SequenceScore(evaluation.score, 1.0, 0.0)
+        score = SequenceScore(method.method.score(response, plan, evaluation), 1.0, 0.0)
         rewards = method.method.assign(response, plan, evaluation, score)
         seconds = time.perf_counter() - started
         game = plan.game
@@ -183,6 +184,7 @@ class Explainer:
             evaluated=work.unique,
             reward_tokens=work.tokens,
             seconds=seconds,
+            dropped=rewards.dropped,
         )
 
 

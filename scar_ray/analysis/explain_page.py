@@ -93,6 +93,8 @@ def _facts(found: Explanation) -> list[tuple[str, str, str]]:
             ("base", number(found.base), "v(∅), the score of the empty response"),
             ("residual", number(found.residual), "sum of the credits minus (score − base)"),
         ]
+    if found.dropped:
+        facts.append(("left out", clean(", ".join(found.dropped)), "what of the response has no credit, and why"))
     return [
         *facts,
         ("evaluations", sequences, "distinct sequences that the reward model scored"),

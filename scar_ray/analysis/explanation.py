@@ -44,7 +44,8 @@ class Explanation:
     prompt: str
     response: str
     score: float
-    """r(x, y), what the reward model gives prompt + response; nothing is clipped or shaped."""
+    """r(x, y), what the reward model gives prompt + response, or what a method makes of its list of candidates; nothing
+    is clipped or shaped."""
     base: float | None
     """v(empty), the score of the response without any unit; None where the method does not measure it."""
     residual: float | None
@@ -65,6 +66,8 @@ class Explanation:
     """Reward-model tokens of the distinct sequences."""
     seconds: float
     """Time of planning, evaluating and sharing out."""
+    dropped: tuple[str, ...] = ()
+    """What of the response was left out of the credits and why, a line each."""
 
     @property
     def rest(self) -> float:

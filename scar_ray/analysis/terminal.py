@@ -66,6 +66,9 @@ def print_explanations(explanations: Sequence[Explanation], console: Console) ->
             console.print(text, no_wrap=True, overflow="ignore", crop=False)
         console.print()
     console.print(_facts(explanations))
+    for found in explanations:
+        if found.dropped:
+            console.print(Text(f"{found.credit}: {', '.join(found.dropped)}", style="dim"), highlight=False)
 
 
 def _runs(found: Explanation, places: int) -> list[_Run]:

@@ -80,6 +80,8 @@ def evaluations(config: Config) -> Evaluations:
     """Evaluations of a response of full length and their reward-model tokens, and the most that there can be."""
     credit, sampling = config.credit, config.task.sampling
     method = build(**credit.method_options())
+    if credit.method == "shape_grpo":
+        return _of_candidates(config)
     prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
     plans = [method.plan(response) for response in sample_responses(prompt, sampling.max_new_tokens)]
     tokens, computed = zip(
@@ -92,6 +94,14 @@ def evaluations(config: Config) -> Evaluations:
         computed=round(fmean(computed)),
         units=round(fmean(plan.game.n_players if plan.game else 0 for plan in plans)),
     )
+
+
+def _of_candidates(config: Config) -> Evaluations:
+    """Of a response that is nothing but all its candidates."""
+    count, sampling = config.credit.candidates.count, config.task.sampling
+    prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
+    asked, response = count + 2, 2 * sampling.max_new_tokens  # nobody, all, each alone
+    return Evaluations(asked, asked, asked * prompt + response, prompt + response, count)
 
 
 def _most(credit: CreditConfig, n: int) -> int:

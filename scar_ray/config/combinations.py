@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from scar_ray.games.sets import MAX_ENUMERATED
+
 if TYPE_CHECKING:
-    from scar_ray.config.schema import Config
+    from scar_ray.config.schema import AlgorithmConfig, CandidatesConfig, Config
 
 MAX_EXACT_UNITS = 16
 """Largest game whose exact values `scar_ray.games` computes whatever its tree."""
@@ -70,6 +72,8 @@ def _credit(config: Config) -> Iterator[str]:
     A budget of tokens must pay for the prompt, the response and their ends, whatever the response.
     """
     credit, task = config.credit, config.task
+    if credit.method == "shape_grpo":
+        yield from _candidates(credit.candidates)
     if credit.method != "scar":
         return
     if credit.budget_tokens is not None:
@@ -96,6 +100,24 @@ def _credit(config: Config) -> Iterator[str]:
         )
 
 
+def _candidates(rules: CandidatesConfig) -> Iterator[str]:
+    """What the worth of a set of candidates is computed from."""
+    if rules.form == "separator" and not rules.separator:
+        yield "credit.candidates.separator is empty; say what stands between candidates, or use form=numbered"
+    if rules.utility == "coverage" and not rules.aspects:
+        yield "credit.candidates.utility=coverage needs credit.candidates.aspects, such as [music,acting,story]"
+    if (rules.utility == "function") != bool(rules.function):
+        yield (
+            "credit.candidates.utility=function and credit.candidates.function=MODULE:FUNCTION go together, got "
+            f"utility={rules.utility} and function={rules.function!r}"
+        )
+    if rules.utility == "function" and rules.count > MAX_ENUMERATED:
+        yield (
+            f"credit.candidates.count={rules.count}: utility=function is computed for all 2^count sets; "
+            f"use at most {MAX_ENUMERATED}"
+        )
+
+
 def _algorithm(config: Config) -> Iterator[str]:
     batch, learner, critic = config.algorithm.batch, config.cluster.learner, config.algorithm.critic
     per_pass = learner.ranks * learner.micro_batch
@@ -104,8 +126,35 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.batch.minibatch={batch.minibatch} must be a multiple of cluster.learner.ranks * "
             f"cluster.learner.micro_batch = {learner.ranks} * {learner.micro_batch} = {per_pass}"
         )
-    if critic.init == "reward" and critic.kind == "shared":
+    if config.algorithm.has_critic and critic.init == "reward" and critic.kind == "shared":
         yield "algorithm.critic.init=reward needs algorithm.critic.kind=separate"
+    if config.algorithm.has_critic and config.algorithm.group != type(config.algorithm.group)():
+        yield (
+            f"algorithm.group is about algorithms without a critic; algorithm.name={config.algorithm.name} has one, "
+            "leave its keys out or use algorithm=grpo"
+        )
+    if not config.algorithm.has_critic:
+        yield from _without_critic(config.algorithm)
+
+
+def _without_critic(algorithm: AlgorithmConfig) -> Iterator[str]:
+    """Rules of algorithms whose baseline is other responses."""
+    name, batch = f"algorithm.name={algorithm.name}", algorithm.batch
+    if algorithm.critic != type(algorithm.critic)():
+        yield f"algorithm.critic is unused: {name} has no critic; leave its keys out or use algorithm=ppo"
+    if algorithm.group_size < 2:
+        key = "prompts" if algorithm.name == "reinforce" else "samples"
+        yield (
+            f"{name} needs other responses as a baseline; use algorithm.batch.{key} of at least 2, "
+            f"got {getattr(batch, key)}"
+        )
+    if algorithm.gamma != 1.0:
+        yield f"algorithm.gamma={algorithm.gamma:g}: {name} does not discount; use 1"
+    if algorithm.kl.place == "reward" and algorithm.kl.coef > 0 and algorithm.group.tokens != "to_go":
+        yield (
+            f"algorithm.group.tokens={algorithm.group.tokens} shares out the score alone; "
+            "use algorithm.kl.place=loss, or algorithm.kl.coef=0"
+        )
 
 
 def _cluster(config: Config) -> Iterator[str]:

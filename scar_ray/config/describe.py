@@ -66,7 +66,8 @@ def _evaluations(config: Config) -> str:
         what = "plain score and attention" if config.credit.method == "abc" else "plain score"
         lines = [f"per response: 1 ({what})", f"per step: {responses:,}"]
     else:
-        units = f"{counts.units} {config.credit.unit} units" if counts.units > 1 else f"1 {config.credit.unit} unit"
+        kind = "candidate" if config.credit.method == "shape_grpo" else f"{config.credit.unit} unit"
+        units = f"{counts.units} {kind}{'s' if counts.units > 1 else ''}"
         lines = [
             f"per response: about {counts.typical:,} (full length, {units}), {counts.tokens:,} reward-model tokens, "
             f"{counts.computed:,} with common beginnings computed once; at most {counts.most:,}",

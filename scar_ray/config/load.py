@@ -27,7 +27,7 @@ from scar_ray.config.schema import Config
 Tree = dict[str, Any]
 
 DEFAULT_GROUPS = ("task", "credit", "algorithm", "model", "cluster")
-_FIXED_ON_RESUME = ("seed", "name", "runs", "task", "model", "algorithm.critic.kind")
+_FIXED_ON_RESUME = ("seed", "name", "runs", "task", "model", "algorithm.name", "algorithm.critic.kind")
 
 
 def load(overrides: Sequence[str], config_dir: Path | None = None) -> Config:

@@ -15,6 +15,7 @@ from typing import Literal
 from scar_ray.config.errors import UserError
 from scar_ray.config.model_folder import ModelFolder, is_local, read_model_folder, same_tokenizer
 from scar_ray.config.schema import Config, DataSource, RewardModelConfig
+from scar_ray.credit import PARSING
 from scar_ray.parsing import parser_folder
 
 _UNNEEDED_PACKAGES = ("torchvision", "torchaudio", "torchcodec")
@@ -201,7 +202,7 @@ def _data(config: Config, part: Literal["train", "test"]) -> Iterator[str]:
 def _parser(config: Config) -> Iterator[str]:
     """What finds the phrases is built or installed, where phrases are asked for."""
     name = config.credit.parser
-    if config.credit.method not in ("prefix", "scar") or name == "heuristic":
+    if config.credit.method not in PARSING or name == "heuristic":
         return
     if name == "treebank":
         if not parser_folder().is_dir():
@@ -215,7 +216,7 @@ def _disk(config: Config, n_parameters: int) -> Iterator[str]:
     if not ancestor.is_dir():
         yield f"runs={config.runs}: {ancestor} is a file, not a folder; set runs to a folder"
         return
-    models = 2 if config.algorithm.critic.kind == "separate" else 1
+    models = 2 if config.algorithm.has_critic and config.algorithm.critic.kind == "separate" else 1
     trained = 0 if config.model.policy.lora else n_parameters
     # A new checkpoint is complete before the oldest one goes.
     need = trained * _STATE_BYTES * models * (config.trainer.keep_checkpoints + 1) + n_parameters * 4 + _LOGS_BYTES

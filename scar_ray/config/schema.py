@@ -25,9 +25,15 @@ from scar_ray.config.models import PolicyConfig as PolicyConfig
 from scar_ray.config.models import RewardModelConfig as RewardModelConfig
 from scar_ray.config.sampling import Sampling as Sampling
 from scar_ray.config.section import Count, Fraction, NonNegative, Positive, Section, Whole
+from scar_ray.credit import CandidateRules
+from scar_ray.credit.advantages import Scaling, TokenAdvantages
+from scar_ray.credit.set_utility import SetUtility, UtilityName
 from scar_ray.games import Estimator
+from scar_ray.games.contiguous import W_MAX
+from scar_ray.objectives.kl import KLEstimator
 from scar_ray.parsing import ParserName
 from scar_ray.records import Masking as Masking
+from scar_ray.text.candidates import ListFormat
 from scar_ray.text.units import Unit
 
 
@@ -66,43 +72,79 @@ class TaskConfig(Section):
         return self
 
 
+class CandidatesConfig(Section):
+    """shape_grpo only: the candidates that one response lists, and what a set of them is worth."""
+
+    form: ListFormat = "numbered"
+    """A numbered list, a JSON list of texts, or texts between separators."""
+    count: Count = 3
+    """Candidates that a response is asked for."""
+    separator: str = "\n"
+    """separator only."""
+    utility: UtilityName = "max"
+    """Worth of a set; see `scar_ray.credit.set_utility`."""
+    m: Count = 1
+    """top_m only: how many of the best count."""
+    floor: float | None = None
+    """Reward of a missing candidate, and least worth with utility=max_floor; none: the reward of the empty response."""
+    aspects: tuple[str, ...] = ()
+    """coverage only: words that the candidates should name between them."""
+    function: str = ""
+    """function only: MODULE:FUNCTION(texts, rewards), the worth of any set of candidates."""
+    scaling: Scaling = "length_exact"
+    """How a share becomes what its tokens are judged by without a critic."""
+
+    def rules(self) -> CandidateRules:
+        """The same as `scar_ray.credit` takes it."""
+        utility = SetUtility(self.utility, self.m, self.aspects, self.function)
+        return CandidateRules(self.form, self.count, self.separator, utility, self.floor, self.scaling)
+
+
 class CreditConfig(Section):
     """How the sequence score is shared out; one group file for each choice of `credit=`."""
 
-    method: Literal["sparse", "uniform", "abc", "prefix", "scar"] = "scar"
+    method: Literal["sparse", "uniform", "abc", "prefix", "scar", "ospo", "shape_grpo"] = "scar"
     unit: Unit = "span"
-    """What a player is; used by prefix and scar."""
+    """What a player is; used by prefix, scar and ospo."""
     estimator: Estimator = "auto"
     """scar only: auto is the exact Owen value where it fits the budget, else an estimate; see `scar_ray.games`."""
     masking: Masking = "delete"
     """How units are left out of a response: cut out, replaced by blanks, mask or padding tokens, or not attended to."""
     alpha: Fraction = 0.8
-    """Share of the dense reward; 1 - alpha stays on the last token. Used by abc, prefix and scar."""
+    """Share of the dense reward; 1 - alpha stays on the last token. Used by abc, prefix, scar and ospo."""
     budget: Annotated[int, Field(ge=4)] = 256
-    """scar only: largest number of coalitions of a response."""
+    """scar and ospo: largest number of coalitions of a response."""
     budget_tokens: Count | None = None
     """scar only: most tokens that the reward model computes for a response, the prompt and every common beginning of
     its coalitions once; none: as many as `budget` coalitions take. Counted in policy tokens; only causal reward
     models compute common beginnings once."""
     max_units: Count = 64
-    """prefix and scar: neighbouring units are merged until no more than this are left."""
+    """prefix, scar and ospo: neighbouring units are merged until no more than this are left."""
     base: Literal["last", "spread", "zero"] = "last"
     """Where v(empty) goes: last token, equal parts on the units, or pinned to zero (the SCAR paper)."""
     parser: ParserName = "heuristic"
     """What finds the phrases: our rules, the parser of `scar-ray parser build`, or one that you have installed."""
     audit_every: Whole = 10
-    """prefix and scar: every so many steps one response is audited, its exact credits and its hindsight; 0: never."""
+    """prefix, scar, ospo: steps between audits of one response, its exact credits and its hindsight; 0: never."""
+    w_max: Count = W_MAX
+    """ospo only: units of the widest contiguous coalition."""
+    candidates: CandidatesConfig = CandidatesConfig()
 
     def method_options(self) -> dict[str, Any]:
         """What `scar_ray.credit.build` takes, but for the parser itself."""
-        return self.model_dump(exclude={"parser", "audit_every"})
+        options = self.model_dump(exclude={"parser", "audit_every", "candidates"})
+        return options | {"candidates": self.candidates.rules()}
 
 
 class KLConfig(Section):
-    """Penalty on the divergence from the reference policy, paid per token in the reward (estimator k1)."""
+    """Penalty on the divergence from the reference policy."""
 
     controller: Literal["fixed", "adaptive"] = "fixed"
     coef: NonNegative = 0.05
+    place: Literal["reward", "loss"] = "reward"
+    """Paid per token in the reward (estimator k1), or a term of the loss."""
+    estimator: KLEstimator = "k3"
+    """loss only: what is differentiated; see `scar_ray.objectives.ppo.kl_loss` for each one's gradient."""
     target: Positive = 6.0
     """adaptive only: sequence KL (nats) aimed for."""
     horizon: Count = 10_000
@@ -154,6 +196,17 @@ class CriticConfig(Section):
     """First training steps in which only the critic learns."""
 
 
+class GroupConfig(Section):
+    """grpo, rloo and reinforce: advantages without a critic, from what other responses were paid."""
+
+    tokens: TokenAdvantages = "to_go"
+    """How token rewards become token advantages; see `scar_ray.trainer.groups`."""
+    std: bool = True
+    """Divides the advantages of a group by the standard deviation of its rewards."""
+    filter: bool = False
+    """Leaves groups out of the update in which all responses were paid the same."""
+
+
 class BatchConfig(Section):
     """Batch arithmetic of one training step."""
 
@@ -170,18 +223,26 @@ class BatchConfig(Section):
 
 
 class AlgorithmConfig(Section):
-    """PPO with per-token rewards."""
+    """PPO with per-token rewards, or the same clipped loss with advantages that need no critic."""
 
-    name: Literal["ppo"] = "ppo"
+    name: Literal["ppo", "grpo", "rloo", "reinforce"] = "ppo"
+    """Where the baseline comes from: a critic, the mean of the prompt's responses, the mean of the prompt's other
+    responses, or the mean of all other responses of the step."""
     batch: BatchConfig = BatchConfig()
     epochs: Count = 4
     """Passes over the batch in each step."""
     gamma: Fraction = 1.0
     lam: Fraction = 0.95
     clip: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    clip_high: Positive | None = None
+    """Ratios are clipped to [1 - clip, 1 + clip_high]; none: to 1 + clip."""
+    length_norm: Literal["token", "response", "constant"] = "token"
+    """The policy loss is the mean over the tokens of a mini-batch, the mean over responses of each one's mean, or the
+    sum over tokens by responses times max_new_tokens."""
     log_ratio_clamp: Positive = 20.0
     entropy_coef: NonNegative = 0.0
     whiten_advantages: bool = True
+    """ppo only."""
     target_kl: Positive | None = None
     """Stops a step's epochs when the mean k3 divergence from the old policy (nats per token) exceeds it."""
     importance_cap: Positive | None = None
@@ -190,6 +251,21 @@ class AlgorithmConfig(Section):
     shaping: ShapingConfig = ShapingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     critic: CriticConfig = CriticConfig()
+    group: GroupConfig = GroupConfig()
+
+    @property
+    def has_critic(self) -> bool:
+        return self.name == "ppo"
+
+    @property
+    def clip_range(self) -> tuple[float, float]:
+        """Smallest and largest ratio of probabilities that the policy loss rewards."""
+        return 1.0 - self.clip, 1.0 + (self.clip if self.clip_high is None else self.clip_high)
+
+    @property
+    def group_size(self) -> int:
+        """Responses, in consecutive rows of a batch, that are each other's baseline."""
+        return self.batch.responses if self.name == "reinforce" else self.batch.samples
 
     @model_validator(mode="after")
     def _divides(self) -> AlgorithmConfig:

@@ -7,14 +7,17 @@
 | abc     | parts proportional to the reward model's attention          | last-layer attention      |
 | prefix  | what each unit adds to the score of the response so far     | n + 1 prefixes            |
 | scar    | Shapley or Owen values of tokens, phrases or sentences      | at most `budget` coalitions |
+| ospo    | mean marginals of phrases over contiguous coalitions        | at most `budget` coalitions |
+| shape_grpo | Shapley shares of the candidates that a response lists   | one coalition a candidate |
 
-Every method's token rewards add up to the sequence score, `rewards_T.sum() == score.final`.
+Every method's token rewards add up to the sequence score, `rewards_T.sum() == score.final`. That score is the reward
+model's of the whole response, for shape_grpo the worth of its set of candidates.
 
 How to add a method
 -------------------
 1. Write one file here with a frozen dataclass. Its fields are its options, with names and types of
-   `config.schema.CreditConfig` (unit, estimator, alpha, budget, budget_tokens, max_units, base, masking) and `parser`,
-   as many as it needs::
+   `config.schema.CreditConfig` (unit, estimator, alpha, budget, budget_tokens, max_units, base, masking, w_max,
+   candidates) and `parser`, as many as it needs::
 
        @dataclass(frozen=True, slots=True)
        class FirstCredit(CreditMethod):
@@ -49,11 +52,14 @@ from dataclasses import fields, is_dataclass
 
 from scar_ray.credit.attention import AttentionCredit
 from scar_ray.credit.base import Base, CreditMethod, assign_credits, check_finite, every_token, place
+from scar_ray.credit.ospo import OspoCredit
 from scar_ray.credit.prefix import PrefixCredit
 from scar_ray.credit.scar import ScarCredit
+from scar_ray.credit.shape_grpo import RULES, CandidateRules, ShapeCredit
 from scar_ray.credit.sparse import SparseCredit
 from scar_ray.credit.uniform import UniformCredit
 from scar_ray.games import Estimator
+from scar_ray.games.contiguous import W_MAX
 from scar_ray.records import Masking
 from scar_ray.text.parse import Parser, parse
 from scar_ray.text.units import Unit
@@ -64,7 +70,12 @@ METHODS: dict[str, type[CreditMethod]] = {
     "abc": AttentionCredit,
     "prefix": PrefixCredit,
     "scar": ScarCredit,
+    "ospo": OspoCredit,
+    "shape_grpo": ShapeCredit,
 }
+
+PARSING = tuple(name for name, cls in METHODS.items() if "parser" in {field.name for field in fields(cls)})  # type: ignore[arg-type]
+"""Methods whose units may need the phrases that `credit.parser` finds."""
 
 
 def build(
@@ -78,6 +89,8 @@ def build(
     base: Base,
     budget_tokens: int | None = None,
     masking: Masking = "delete",
+    w_max: int = W_MAX,
+    candidates: CandidateRules = RULES,
     parser: Parser = parse,
 ) -> CreditMethod:
     """The credit method of that name, with those of the options that it declares. ValueError if unknown."""
@@ -93,6 +106,8 @@ def build(
         "base": base,
         "budget_tokens": budget_tokens,
         "masking": masking,
+        "w_max": w_max,
+        "candidates": candidates,
         "parser": parser,
     }
     cls = METHODS[method]
@@ -102,6 +117,8 @@ def build(
 
 __all__ = [
     "METHODS",
+    "PARSING",
+    "CandidateRules",
     "CreditMethod",
     "assign_credits",
     "build",

@@ -10,9 +10,39 @@ from typing import Literal
 
 import numpy as np
 
-from scar_ray.records import FloatArray
+from scar_ray.records import FloatArray, TokenRewards
 
+TokenAdvantages = Literal["to_go", "ordered", "shared"]
 Scaling = Literal["length_exact", "k_phi", "raw"]
+
+MIN_SUM = 0.1
+"""Credits are shares only where their sum is more than this part of the sum of their sizes."""
+
+
+def levels(rewards: TokenRewards) -> FloatArray:
+    """What each of T tokens is judged by where there is no critic; the mean over the tokens is the final score R.
+
+    T times what the token's unit was paid, spread evenly over the unit's tokens, plus `rest`, which concerns all
+    alike. For the sparse reward that is R everywhere, as in GRPO; for uniform credit too.
+    """
+    if rewards.levels_T is not None:
+        return rewards.levels_T
+    dense_T = rewards.rewards_T.astype(np.float64)
+    dense_T[-1] -= rewards.rest
+    for start, end in zip(rewards.units.starts, rewards.units.ends, strict=True):
+        dense_T[start:end] = dense_T[start:end].mean()
+    return len(dense_T) * dense_T + rewards.rest
+
+
+def shares(levels_T: FloatArray) -> FloatArray | None:
+    """Levels divided by their sum; None where they are no shares.
+
+    That is where the sum is at most `MIN_SUM` of the sum of the absolute levels: for R = 0 and for nearly balanced
+    credits the division would explode, for R < 0 it would turn the order of the tokens around.
+    """
+    levels_T = np.asarray(levels_T, dtype=np.float64)
+    total = levels_T.sum()
+    return levels_T / total if total > MIN_SUM * np.abs(levels_T).sum() else None
 
 
 def shared_advantages(shares_T: FloatArray, advantage: float) -> FloatArray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scar_ray.credit.base import CreditMethod, check_finite, every_token, place
+from scar_ray.credit.base import CreditMethod, check_finite, every_token, place, rest
 from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
 
 
@@ -43,4 +43,5 @@ class AttentionCredit(CreditMethod):
             )
         units = every_token(response)
         credits_T = score.scale * score.raw * (attention_T / total)
-        return TokenRewards(place(response, units, credits_T, score, self.alpha, 0.0), units, credits_T)
+        rewards_T = place(response, units, credits_T, score, self.alpha, 0.0)
+        return TokenRewards(rewards_T, units, credits_T, rest=rest(score, self.alpha, 0.0))

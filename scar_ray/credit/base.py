@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -36,13 +37,17 @@ class CreditMethod(ABC):
     def plan(self, response: Response) -> CreditPlan:
         """What the reward model has to answer about `response`, beside its plain score."""
 
+    def score(self, response: Response, plan: CreditPlan, evaluation: Evaluation) -> float:
+        """The sequence score, before clipping and penalties: the plain score, where a method says nothing else."""
+        return evaluation.score
+
     @abstractmethod
     def assign(
         self, response: Response, plan: CreditPlan, evaluation: Evaluation, score: SequenceScore
     ) -> TokenRewards:
         """Token rewards that add up to `score.final`, from the answers to `plan`.
 
-        `evaluation` holds the raw answers, `score` what clipping and penalties made of the plain score.
+        `evaluation` holds the raw answers, `score` what clipping and penalties made of `score()`.
         ValueError when the score or an answer is not finite.
         """
 
@@ -70,8 +75,13 @@ def place(
     """
     rewards_T = np.zeros(response.n_tokens)
     rewards_T[np.asarray(units.ends, dtype=np.intp) - 1] += alpha * credits_n
-    rewards_T[-1] += (1 - alpha) * (score.scale * score.raw) + score.penalty + alpha * left
+    rewards_T[-1] += rest(score, alpha, left)
     return rewards_T
+
+
+def rest(score: SequenceScore, alpha: float, left: float) -> float:
+    """What `place` pays at the last token beside credits: (1 - alpha) * scale * raw + penalty + alpha * left."""
+    return (1 - alpha) * (score.scale * score.raw) + score.penalty + alpha * left
 
 
 def assign_credits(
@@ -81,11 +91,13 @@ def assign_credits(
     score: SequenceScore,
     alpha: float,
     base: Base,
+    credits_of: Callable[[FloatArray], FloatArray] | None = None,
 ) -> TokenRewards:
     """Token rewards from the values of the plan's coalitions, for methods whose players are units.
 
-    phi = operator @ values, with v(all) := raw, the score that is being distributed; in half precision a
-    batched v(all) may differ from it by rounding, which `efficiency_residual` then shows. Each unit's credit
+    phi = operator @ values, or `credits_of(values)` of methods that are not linear, with v(all) := raw, the score
+    that is being distributed; in half precision a batched v(all) may differ from it by rounding, which
+    `efficiency_residual` then shows. Each unit's credit
     is placed at its last token. Without units the reward is sparse. ValueError when the score or a value is
     not finite.
     """
@@ -94,7 +106,8 @@ def assign_credits(
     assert units is not None, "the plan has units"
     if game is None:
         no_credits = np.zeros(0)
-        return TokenRewards(place(response, units, no_credits, score, 0.0, 0.0), units, no_credits)
+        rewards_T = place(response, units, no_credits, score, 0.0, 0.0)
+        return TokenRewards(rewards_T, units, no_credits, rest=rest(score, 0.0, 0.0))
 
     assert evaluation.values_C is not None, "the plan asks for coalition values"
     values_C = np.array(evaluation.values_C, dtype=np.float64)
@@ -103,12 +116,17 @@ def assign_credits(
     values_C[1] = score.raw
     if base == "zero":
         values_C[0] = 0.0
-    credits_n = score.scale * game.credits(values_C)
+    credits_n = score.scale * (credits_of or game.credits)(values_C)
 
     n, left = len(units), score.scale * float(values_C[0])
-    if base == "spread":
-        rewards_T = place(response, units, credits_n + left / n, score, alpha, 0.0)
-    else:
-        rewards_T = place(response, units, credits_n, score, alpha, left)
+    paid_n, at_the_end = (credits_n + left / n, 0.0) if base == "spread" else (credits_n, left)
     residual = float(credits_n.sum()) - score.scale * (full - float(values_C[0]))
-    return TokenRewards(rewards_T, units, credits_n, empty, residual, game.estimator)
+    return TokenRewards(
+        place(response, units, paid_n, score, alpha, at_the_end),
+        units,
+        credits_n,
+        base=empty,
+        efficiency_residual=residual,
+        estimator=game.estimator,
+        rest=rest(score, alpha, at_the_end),
+    )

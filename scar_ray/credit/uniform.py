@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scar_ray.credit.base import CreditMethod, check_finite, every_token, place
+from scar_ray.credit.base import CreditMethod, check_finite, every_token, place, rest
 from scar_ray.records import CreditPlan, Evaluation, Response, SequenceScore, TokenRewards
 
 
@@ -23,4 +23,5 @@ class UniformCredit(CreditMethod):
         check_finite(score)
         units = every_token(response)
         credits_T = np.full(response.n_tokens, score.scale * score.raw / response.n_tokens)
-        return TokenRewards(place(response, units, credits_T, score, 1.0, 0.0), units, credits_T)
+        rewards_T = place(response, units, credits_T, score, 1.0, 0.0)
+        return TokenRewards(rewards_T, units, credits_T, rest=rest(score, 1.0, 0.0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 ArrayT = TypeVar("ArrayT", NDArray[np.floating[Any]], "torch.Tensor")
+
+KLEstimator = Literal["k1", "k2", "k3"]
 
 MAX_ERROR = 0.2
 """Bound on the proportional error of the adaptive controller."""

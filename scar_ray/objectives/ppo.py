@@ -1,21 +1,44 @@
 """The PPO losses (Schulman et al. 2017) on (B, T) tensors, right-padded, with boolean masks.
 
-Every loss is a sum over tokens divided by an explicit `denominator`, the token count of the whole mini-batch
-over all its micro-batches and ranks. Losses of parts therefore add up to the loss of the whole, and a token
-weighs the same however the mini-batch is split. Metrics are detached sums over tokens, to be added over the
-parts and divided by the token count at the end; a key that ends in `_max` is a maximum instead. What stands
-at padding is ignored.
+Every loss is a sum over tokens divided by an explicit `denominator`, a number for the whole mini-batch over all its
+micro-batches and ranks, or one for each response, (B, 1), as `denominators` gives them. Losses of parts therefore
+add up to the loss of the whole, and a token weighs the same however the mini-batch is split. Metrics are detached
+sums over tokens, to be added over the parts and divided by the token count at the end, whatever the denominator; a
+key that ends in `_max` is a maximum instead. What stands at padding is ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from scar_ray.objectives.kl import KLEstimator, k1, k2, k3
+
 Metrics = dict[str, Tensor]
+
+
+def denominators(
+    length_norm: Literal["token", "response", "constant"],
+    mask_BT: Tensor,
+    *,
+    tokens: int,
+    responses: int,
+    max_new_tokens: int,
+) -> Tensor:
+    """What each response's tokens are divided by, (B, 1), in a mini-batch of so many tokens and responses.
+
+    "token": the mean over all tokens (DAPO); "response": the mean over the responses of the mean over each one's
+    tokens (GRPO), so that a token of a long response weighs less; "constant": the sum over tokens divided by
+    responses * max_new_tokens (Dr. GRPO), whose weights depend on no length.
+    """
+    lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1).to(torch.float32)
+    if length_norm == "response":
+        return lengths_B1 * responses
+    return torch.full_like(lengths_B1, tokens if length_norm == "token" else responses * max_new_tokens)
 
 
 def forbid_early_eos(logits_BTV: Tensor, eos_id: int, min_new_tokens: int) -> Tensor:
@@ -77,14 +100,17 @@ def policy_loss(
     mask_BT: Tensor,
     weights_BT: Tensor,
     *,
-    clip: float,
+    clip_range: tuple[float, float],
     log_ratio_clamp: float,
-    denominator: float,
+    denominator: float | Tensor,
 ) -> tuple[Tensor, Metrics]:
     """Clipped surrogate (Schulman et al. 2017, equation 7):
 
-        loss = -sum_t w_t * min(ratio_t A_t, clip(ratio_t, 1 - clip, 1 + clip) A_t) / denominator
+        loss = -sum_t w_t * min(ratio_t A_t, clip(ratio_t, low, high) A_t) / denominator
         ratio_t = exp(clamp(log pi(a_t) - log pi_old(a_t), -log_ratio_clamp, log_ratio_clamp))
+
+    clip_range is (low, high), 1 -+ clip in PPO; a larger high than that ("clip-higher", DAPO, arXiv 2503.14476) leaves
+    unlikely tokens more room to grow.
 
     w are importance weights, ones without the correction. At ratio 1 the gradient is the policy gradient,
     -sum_t w_t A_t grad log pi(a_t) / denominator.
@@ -92,22 +118,61 @@ def policy_loss(
     Metrics: policy_loss (the sum above, undivided); clip_fraction, tokens whose clipped branch is the smaller
     one; approx_kl, k3 = ratio - 1 - log ratio, an estimate of KL(pi_old || pi) (nats); ratio; ratio_max.
     """
-    log_ratio_BT = (logprobs_BT - old_logprobs_BT).masked_fill(~mask_BT, 0.0)
-    log_ratio_BT = log_ratio_BT.clamp(-log_ratio_clamp, log_ratio_clamp)
+    log_ratio_BT = _log_ratio(logprobs_BT, old_logprobs_BT, mask_BT, log_ratio_clamp)
     ratio_BT = log_ratio_BT.exp()
     advantages_BT = advantages_BT.masked_fill(~mask_BT, 0.0)
     plain_BT = ratio_BT * advantages_BT
-    clipped_BT = ratio_BT.clamp(1.0 - clip, 1.0 + clip) * advantages_BT
-    total = -(weights_BT.masked_fill(~mask_BT, 0.0) * torch.minimum(plain_BT, clipped_BT)).sum()
+    clipped_BT = ratio_BT.clamp(*clip_range) * advantages_BT
+    losses_BT = -weights_BT.masked_fill(~mask_BT, 0.0) * torch.minimum(plain_BT, clipped_BT)
     with torch.no_grad():
         metrics = {
-            "policy_loss": total.detach(),
+            "policy_loss": losses_BT.sum(),
             "clip_fraction": (clipped_BT < plain_BT).sum().float(),
             "approx_kl": (log_ratio_BT.expm1() - log_ratio_BT).sum(),
             "ratio": ratio_BT[mask_BT].sum(),
             "ratio_max": ratio_BT.masked_fill(~mask_BT, 0.0).max(),
         }
-    return total / denominator, metrics
+    return (losses_BT / denominator).sum(), metrics
+
+
+def _log_ratio(logprobs_BT: Tensor, old_logprobs_BT: Tensor, mask_BT: Tensor, clamp: float) -> Tensor:
+    return (logprobs_BT - old_logprobs_BT).masked_fill(~mask_BT, 0.0).clamp(-clamp, clamp)
+
+
+def kl_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    ref_logprobs_BT: Tensor,
+    mask_BT: Tensor,
+    *,
+    estimator: KLEstimator,
+    log_ratio_clamp: float,
+    denominator: float | Tensor,
+) -> tuple[Tensor, Metrics]:
+    """sum_t k_t / denominator, an estimate of the divergence from the reference that is differentiated itself.
+
+    With d = log pi(a) - log ref(a), tokens sampled from pi_old and ratio = pi / pi_old, at ratio 1 the expected
+    gradients are (for one token, and its state held fixed)
+
+    | estimator | k_t              | gradient            | which is that of            |
+    |-----------|------------------|---------------------|-----------------------------|
+    | k1        | ratio * d        | (d + 1) grad log pi | KL(pi || ref), exactly      |
+    | k2        | d^2 / 2          | d grad log pi       | KL(pi || ref), exactly      |
+    | k3        | exp(-d) - 1 + d  | (1 - exp(-d)) grad log pi | KL(ref || pi) (GRPO's choice) |
+
+    k1 carries the ratio because the gradient of d alone is grad log pi, whose mean is zero: it would pull nowhere.
+    With it k1 stays right away from ratio 1 too, as far as `log_ratio_clamp`; k2 and k3 then speak of tokens of pi_old.
+
+    Metrics: kl_loss (the sum, undivided).
+    """
+    logprobs_BT = logprobs_BT.masked_fill(~mask_BT, 0.0)
+    ref_logprobs_BT = ref_logprobs_BT.masked_fill(~mask_BT, 0.0)
+    if estimator == "k1":
+        ratio_BT = _log_ratio(logprobs_BT, old_logprobs_BT, mask_BT, log_ratio_clamp).exp()
+        losses_BT = ratio_BT * k1(logprobs_BT, ref_logprobs_BT)
+    else:
+        losses_BT = (k2 if estimator == "k2" else k3)(logprobs_BT, ref_logprobs_BT)
+    return (losses_BT / denominator).sum(), {"kl_loss": losses_BT.detach().sum()}
 
 
 def value_loss(
@@ -146,10 +211,10 @@ def value_loss(
     return total / denominator, metrics
 
 
-def entropy_bonus(entropy_BT: Tensor, mask_BT: Tensor, *, denominator: float) -> tuple[Tensor, Metrics]:
+def entropy_bonus(entropy_BT: Tensor, mask_BT: Tensor, *, denominator: float | Tensor) -> tuple[Tensor, Metrics]:
     """sum_t H_t / denominator, subtracted from the loss with a coefficient. Metrics: entropy (undivided)."""
-    total = entropy_BT.masked_fill(~mask_BT, 0.0).sum()
-    return total / denominator, {"entropy": total.detach()}
+    entropy_BT = entropy_BT.masked_fill(~mask_BT, 0.0)
+    return (entropy_BT / denominator).sum(), {"entropy": entropy_BT.detach().sum()}
 
 
 def combine_metrics(parts: Sequence[Metrics]) -> Metrics:

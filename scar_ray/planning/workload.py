@@ -14,7 +14,7 @@ def workload(config: Config, policy: ModelShape, reward: ModelShape) -> Workload
     algorithm, cluster = config.algorithm, config.cluster
     prompt, new, lora = config.task.prompt_tokens_max, config.task.sampling.max_new_tokens, config.model.policy.lora
     critic = None
-    if algorithm.critic.kind == "separate":
+    if algorithm.has_critic and algorithm.critic.kind == "separate":
         critic = (policy if algorithm.critic.init == "policy" else reward).scalar()
     if lora is not None and lora.target_modules:
         raise UserError("model.policy.lora.target_modules: a plan counts adapters on all linear layers; leave it out")

@@ -17,12 +17,13 @@ from typing import Literal
 
 from scar_ray.games.tree import Tree, halved
 from scar_ray.records import Response, Units
+from scar_ray.text.chunks import chunk_of_words
 from scar_ray.text.offsets import Span
 from scar_ray.text.parse import Parse, Parser, parse
 
-Granularity = Literal["token", "word", "span", "sentence", "paragraph"]
+Granularity = Literal["token", "word", "chunk", "span", "sentence", "paragraph"]
 """From fine to coarse."""
-Unit = Literal["token", "word", "span", "sentence", "paragraph", "auto"]
+Unit = Literal["token", "word", "chunk", "span", "sentence", "paragraph", "auto"]
 
 MAX_CHILDREN = 3
 """Wider nodes become balanced binary ones: exact Owen values of k siblings take 2^k coalitions."""
@@ -42,7 +43,8 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     units, the tree above it is their hierarchy. `unit` is where it is cut: at "token", "word", "sentence",
     "paragraph", or "span", the largest constituents of at most MAX_PHRASE_WORDS words; closing marks then join
     the unit before, opening marks and function words that stand alone the unit after. Too many units are merged
-    as `merge` does. `parser` makes the trees; by default it is the heuristic, which needs no resources.
+    as `merge` does. "chunk" are the noun, adjective and verb phrases of `chunks`, below their sentences instead of the
+    tree. `parser` makes the trees; by default it is the heuristic, which needs no resources.
 
     "auto" takes tokens, merged until there are at most `max_units` and at most budget / 2 - 1 of them: n units need
     2n + 2 coalitions for every unit alone and everything but that unit, the cheapest estimate that looks at both.
@@ -62,15 +64,15 @@ def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = 
     parsed = parser(response.text)
     places = _places(response.text, response.token_spans[: response.n_content], parsed.word_ends)
     if unit == "auto":
-        return merge(_units(places, parsed, "token"), min(max_units, units_paid_by(budget)))
-    return merge(_units(places, parsed, unit), max_units)
-
-
-def _units(places: Sequence[Place], parsed: Parse, granularity: Granularity) -> Units:
-    """All units of that granularity."""
-    of_words = _cut(parsed, granularity)
-    if granularity == "span":
+        return merge(_units(places, _cut(parsed, "token"), "token"), min(max_units, units_paid_by(budget)))
+    of_words = list[Path](chunk_of_words(response.text, parsed)) if unit == "chunk" else _cut(parsed, unit)
+    if unit == "span":
         of_words = _marks_joined(of_words, parsed)
+    return merge(_units(places, of_words, unit), max_units)
+
+
+def _units(places: Sequence[Place], of_words: Sequence[Path], granularity: Granularity) -> Units:
+    """All units, from the path of the unit of each word."""
     paths = [(*of_words[word], token) if granularity == "token" else of_words[word] for word, token in places]
     ends = [i for i in range(1, len(paths)) if paths[i] != paths[i - 1]] + [len(paths)]
     return Units(tuple(ends), _hierarchy([paths[end - 1] for end in ends]), granularity)

@@ -1,4 +1,4 @@
-"""From responses and their evaluations to what PPO learns from: token rewards, advantages, returns."""
+"""From responses and their evaluations to what the policy learns from: token rewards, advantages, returns."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from scar_ray.records import (
     SequenceScore,
     TokenRewards,
 )
+from scar_ray.trainer.groups import group_advantages
 from scar_ray.trainer.protocols import Float32Array, Forward, PPOBatch, Sequences
 
 EXACT = ("shapley", "owen")
@@ -91,8 +92,9 @@ def score_response(
     ValueError, naming the credit method, when there is not one share for each token or they do not add up to the score.
     """
     shaping = algorithm.shaping
+    raw = credit.score(response, plan, evaluation)
     scale, penalty = shape_score(
-        evaluation.score,
+        raw,
         n_tokens=response.n_tokens,
         finished=response.finished,
         max_new_tokens=sampling.max_new_tokens,
@@ -101,7 +103,7 @@ def score_response(
         over_length_penalty=shaping.over_length_penalty,
         over_length_start=shaping.over_length_start,
     )
-    score = SequenceScore(evaluation.score, scale, penalty)
+    score = SequenceScore(raw, scale, penalty)
     scored = Scored(response, score, credit.assign(response, plan, evaluation, score))
     who = f"credit method {type(credit).__name__}: prompt {response.prompt.index}, sample {response.sample}"
     if scored.rewards.rewards_T.shape != (response.n_tokens,):
@@ -141,14 +143,29 @@ def ppo_batch(
     kl_coef: float,
     lr_scale: float,
 ) -> tuple[PPOBatch, dict[str, float]]:
-    """Adds the KL penalty to the token rewards, estimates advantages and returns, and measures what went in."""
-    mask = sequences.mask_BT
+    """Advantages, returns where there is a critic, and measurements of what went in.
+
+    The KL penalty is part of the token rewards, or left to the loss, as `algorithm.kl.place` says.
+    """
+    mask, in_loss = sequences.mask_BT, algorithm.kl.place == "loss"
     width = mask.shape[1]
     credit_BT = padded([one.rewards.rewards_T for one in scored], width)
-    rewards_BT = kl_rewards(credit_BT, forward.logprobs_BT, forward.ref_logprobs_BT, mask, kl_coef)
-    advantages_BT, returns_BT = gae(rewards_BT, forward.values_BT, mask, algorithm.gamma, algorithm.lam)
-    if algorithm.whiten_advantages:
-        advantages_BT = whiten(advantages_BT, mask)
+    paid = 0.0 if in_loss else kl_coef
+    rewards_BT = kl_rewards(credit_BT, forward.logprobs_BT, forward.ref_logprobs_BT, mask, paid)
+    metrics = _metrics(scored, sequences, forward)
+    counted_B = np.ones(len(scored), dtype=np.bool_)
+    returns_BT = None
+    if algorithm.has_critic:
+        assert forward.values_BT is not None, "the learner has a critic"
+        advantages_BT, returns_BT = gae(rewards_BT, forward.values_BT, mask, algorithm.gamma, algorithm.lam)
+        metrics["ppo/explained_variance"] = explained_variance(forward.values_BT, returns_BT, mask)
+        if algorithm.whiten_advantages:
+            advantages_BT = whiten(advantages_BT, mask)
+    else:
+        finals_B = np.array([one.score.final for one in scored])
+        found = group_advantages([one.rewards for one in scored], finals_B, rewards_BT, mask, algorithm)
+        advantages_BT, counted_B = found.advantages_BT, found.counted_B
+        metrics |= found.metrics
     weights_BT = np.ones_like(forward.logprobs_BT)
     if algorithm.importance_cap is not None:
         engine_BT = padded([one.response.logprobs_T for one in scored], width)
@@ -156,18 +173,19 @@ def ppo_batch(
     batch = PPOBatch(
         sequences=sequences,
         old_logprobs_BT=forward.logprobs_BT,
-        old_values_BT=forward.values_BT,
+        old_values_BT=None if returns_BT is None else forward.values_BT,
         advantages_BT=advantages_BT.astype(np.float32),
-        returns_BT=returns_BT.astype(np.float32),
+        returns_BT=None if returns_BT is None else returns_BT.astype(np.float32),
         weights_BT=weights_BT,
         lr_scale=lr_scale,
+        ref_logprobs_BT=forward.ref_logprobs_BT if in_loss else None,
+        kl_coef=kl_coef if in_loss else 0.0,
+        counted_B=counted_B,
     )
-    return batch, _metrics(scored, sequences, forward, returns_BT)
+    return batch, metrics
 
 
-def _metrics(
-    scored: Sequence[Scored], sequences: Sequences, forward: Forward, returns_BT: np.ndarray
-) -> dict[str, float]:
+def _metrics(scored: Sequence[Scored], sequences: Sequences, forward: Forward) -> dict[str, float]:
     mask = sequences.mask_BT
     raw = np.array([one.score.raw for one in scored])
     logprobs, reference = forward.logprobs_BT.astype(np.float64), forward.ref_logprobs_BT.astype(np.float64)
@@ -179,12 +197,12 @@ def _metrics(
         "kl/k3": float(np.where(mask, k3(logprobs, reference), 0.0).sum(1).mean()),
         "length/mean": float(mask.sum(1).mean()),
         "length/eos_share": float(np.mean([one.response.finished for one in scored])),
-        "ppo/explained_variance": explained_variance(forward.values_BT, returns_BT, mask),
         "credit/residual_max": max(abs(one.residual) for one in scored),
         "credit/base_mean": float(np.mean([one.rewards.base for one in scored])),
         "credit/efficiency_residual_max": max(abs(one.rewards.efficiency_residual) for one in scored),
         "credit/exact_share": float(np.mean([one.rewards.estimator in EXACT for one in scored])),
         "credit/units_mean": float(np.mean([len(one.rewards.units) for one in scored])),
+        "credit/dropped_mean": float(np.mean([len(one.rewards.dropped) for one in scored])),
         "tokens/generated": float(mask.sum()),
     }
 

@@ -1,10 +1,10 @@
-"""The training loop: PPO with token rewards, on anything that fulfils the three protocols.
+"""The training loop: policy optimisation with token rewards, on anything that fulfils the three protocols.
 
 prompts -> rollout -> responses -> credit.plan -> reward pool -> evaluations -> credit.assign -> token rewards
                           |                                                                        |
                           +-----> learner.forward (log-probs, reference, values) ------------------+
                                                                                                    v
-                      rollout <- weight sync <- learner.update (epochs x mini-batches) <- GAE, KL, whitening
+                      rollout <- weight sync <- learner.update (epochs x mini-batches) <- KL, advantages
 
 who waits for whom: the reward pool scores responses while others are generated and while the learner computes
 its forward pass; the update waits for both; the next rollout waits for the weight sync.
@@ -160,16 +160,24 @@ class Trainer:
         return lr_multiplier(step, self._config.trainer.steps, optimizer.warmup_steps, optimizer.schedule)
 
     def _update(self, batch: PPOBatch, step: int) -> dict[str, float]:
-        """Several passes over the batch in mini-batches, until the policy has moved by `target_kl`."""
-        algorithm = self._config.algorithm
+        """Several passes over the batch in mini-batches, until the policy has moved by `target_kl`.
+
+        Responses that do not count come last and fill up the last mini-batch; where none counts there is no update.
+        """
+        algorithm, counted = self._config.algorithm, int(batch.counted_B.sum())
+        size = algorithm.batch.minibatch
         train_policy = step >= algorithm.critic.warmup_steps
         history: list[Mapping[str, float]] = []
+        if counted == 0:
+            return {"ppo/counted_share": 0.0, "ppo/epochs": 0.0}
         for epoch in range(algorithm.epochs):
             order = np.random.default_rng([self._config.seed, step, epoch]).permutation(len(batch.sequences))
-            for start in range(0, len(order), algorithm.batch.minibatch):
-                rows = order[start : start + algorithm.batch.minibatch].tolist()
+            order = order[np.argsort(~batch.counted_B[order], kind="stable")]
+            starts = range(0, counted, size)
+            for start in starts:
+                rows = order[start : start + size].tolist()
                 history.append(self._learner.update(batch, rows, train_policy=train_policy))
-            in_epoch = history[-(len(order) // algorithm.batch.minibatch) :]
+            in_epoch = history[-len(starts) :]
             moved = float(np.mean([update["approx_kl"] for update in in_epoch]))
             if algorithm.target_kl is not None and moved > algorithm.target_kl:
                 break
@@ -177,4 +185,7 @@ class Trainer:
             f"ppo/{name}": (max if name.endswith("_max") else np.mean)([update[name] for update in history])
             for name in history[0]
         }
-        return {name: float(value) for name, value in metrics.items()} | {"ppo/epochs": float(epoch + 1)}
+        return {name: float(value) for name, value in metrics.items()} | {
+            "ppo/counted_share": counted / len(batch.sequences),
+            "ppo/epochs": float(epoch + 1),
+        }

@@ -89,6 +89,7 @@ def sample_record(
             {"text": text, "credit": float(credit)} for text, credit in zip(texts, rewards.credits_n, strict=True)
         ],
         "rewards": [float(reward) for reward in rewards.rewards_T],
+        **({"dropped": list(rewards.dropped)} if rewards.dropped else {}),
     }
 
 

@@ -47,23 +47,30 @@ class Forward:
     """Log-probabilities (nats) of the response tokens under the sampling temperature."""
     ref_logprobs_BT: Float32Array
     """The same under the frozen reference policy."""
-    values_BT: Float32Array
-    """Value of the state in which each token was chosen, before the token."""
+    values_BT: Float32Array | None
+    """Value of the state in which each token was chosen, before the token; None without a critic."""
 
 
 @dataclass(frozen=True, slots=True)
 class PPOBatch:
-    """Everything the PPO update reads; (B, T) arrays, right-padded."""
+    """Everything the update reads; (B, T) arrays, right-padded."""
 
     sequences: Sequences
     old_logprobs_BT: Float32Array
-    old_values_BT: Float32Array
+    old_values_BT: Float32Array | None
+    """None without a critic, as are the returns."""
     advantages_BT: Float32Array
-    returns_BT: Float32Array
+    returns_BT: Float32Array | None
     weights_BT: Float32Array
     """Importance weights of the tokens; ones unless the correction is on."""
     lr_scale: float
     """Learning rate of this step as a share of the configured one."""
+    counted_B: NDArray[np.bool_]
+    """False for responses that only fill a mini-batch: they are in no loss and no metric."""
+    ref_logprobs_BT: Float32Array | None = None
+    """Where the KL penalty is a term of the loss."""
+    kl_coef: float = 0.0
+    """Weight of that term."""
 
 
 class RolloutPool(Protocol):
@@ -103,14 +110,14 @@ class RewardPool(Protocol):
 
 
 class Learner(Protocol):
-    """Policy, critic and reference, and their optimizers."""
+    """Policy, reference and, where the algorithm has one, a critic, with their optimizers."""
 
     def forward(self, sequences: Sequences, sampling: Sampling | None = None) -> Forward:
         """The batch under policy, reference and critic; `sampling` is how it was sampled, if not as the task says."""
         ...
 
     def update(self, batch: PPOBatch, rows: Sequence[int], *, train_policy: bool) -> Mapping[str, float]:
-        """One optimizer step on the mini-batch `rows`; returns its metrics, means over its tokens."""
+        """One optimizer step on the mini-batch `rows`; returns its metrics, means over its counted tokens."""
         ...
 
     def sync(self, version: int) -> None:

@@ -1,4 +1,4 @@
-"""One rank of the learner: policy, critic and reference under DeepSpeed, in a Ray actor."""
+"""One rank of the learner: policy, reference and, where there is one, critic under DeepSpeed, in a Ray actor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from scar_ray.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig, Sampling
-from scar_ray.objectives.ppo import combine_metrics, entropy_bonus, policy_loss, value_loss
+from scar_ray.objectives.ppo import combine_metrics, value_loss
 from scar_ray.trainer.protocols import Float32Array, PPOBatch
 from scar_ray.workers import deepspeed_engine as ds
 from scar_ray.workers.modeling import (
@@ -27,6 +27,7 @@ from scar_ray.workers.modeling import (
     load_trunk,
     pad,
 )
+from scar_ray.workers.objective import MiniBatch, policy_objective
 from scar_ray.workers.state_files import read_tensors, write_tensors
 
 
@@ -53,7 +54,7 @@ class RankShare:
 
 
 class LearnerRank:
-    """Holds its shard of policy, critic and reference; every method is called on all ranks together."""
+    """Holds its shard of policy, reference and a critic, if any; every method is called on all ranks together."""
 
     def __init__(self, rank: int, options: LearnerOptions, address: tuple[str, int]) -> None:
         from transformers import AutoTokenizer
@@ -86,7 +87,8 @@ class LearnerRank:
             algorithm.optimizer.max_grad_norm,
             self._options.device,
         )
-        shared = algorithm.critic.kind == "shared"
+        shared = algorithm.has_critic and algorithm.critic.kind == "shared"
+        separate = algorithm.has_critic and not shared
         self._critic: Any = None
         with ds.sharded_loading(config):
             policy = load_policy(model.policy.path, model.policy.dtype, model.trust_remote_code)
@@ -96,7 +98,7 @@ class LearnerRank:
                 reference = load_policy(model.policy.path, model.policy.dtype, model.trust_remote_code)
             else:
                 policy = add_lora(policy, model.policy.lora)
-            if not shared:
+            if separate:
                 path = model.policy.path if algorithm.critic.init == "policy" else model.reward.path
                 trunk = load_trunk(path, model.policy.dtype, model.trust_remote_code)
                 if trunk.config.vocab_size < policy.config.vocab_size:
@@ -113,7 +115,7 @@ class LearnerRank:
         if module.value_head is not None:
             groups.append({"params": list(module.value_head.parameters()), "lr": algorithm.optimizer.lr})
         self._actor = ds.build_engine(module.to(self._device), groups, algorithm.optimizer, config)
-        if not shared:
+        if separate:
             groups = [{"params": list(critic.parameters()), "lr": algorithm.critic.lr}]
             self._critic = ds.build_engine(critic.to(self._device), groups, algorithm.optimizer, config)
         if reference is not None:
@@ -133,8 +135,8 @@ class LearnerRank:
     @torch.no_grad()
     def forward(
         self, share: RankShare, sampling: Sampling | None = None
-    ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """Log-probabilities, reference log-probabilities and values of this rank's rows, each (rows, T)."""
+    ) -> tuple[Float32Array, Float32Array, Float32Array | None]:
+        """Log-probabilities, reference log-probabilities and a critic's values of this rank's rows, each (rows, T)."""
         started = time.perf_counter()
         for _, engine in self._engines():
             engine.eval()
@@ -144,13 +146,13 @@ class LearnerRank:
             batch = self._padded(share, rows)
             own: Outputs = self._actor(batch, sampling=sampling)
             values = own.values_RT if self._critic is None else self._critic(batch)
-            for column, tensor in zip(
-                columns, (own.logprobs_RT, self._reference_logprobs(batch, sampling), values), strict=True
-            ):
-                column.append(widened(tensor, batch.mask_RT, width))
+            reference = self._reference_logprobs(batch, sampling)
+            for column, tensor in zip(columns, (own.logprobs_RT, reference, values), strict=True):
+                if tensor is not None:
+                    column.append(widened(tensor, batch.mask_RT, width))
         self._busy_s += time.perf_counter() - started
-        logprobs, reference, values_BT = (np.concatenate(column) for column in columns)
-        return logprobs, reference, values_BT
+        logprobs_BT, ref_logprobs_BT = (np.concatenate(column) for column in columns[:2])
+        return logprobs_BT, ref_logprobs_BT, np.concatenate(columns[2]) if columns[2] else None
 
     def _reference_logprobs(self, batch: Padded, sampling: Sampling | None) -> torch.Tensor:
         if self._options.model.policy.lora is not None:
@@ -169,10 +171,10 @@ class LearnerRank:
 
     # update
 
-    def update(self, part: PPOBatch, denominator: int, train_policy: bool) -> dict[str, float]:
-        """One optimizer step on this rank's rows of a mini-batch of `denominator` tokens.
+    def update(self, part: PPOBatch, whole: MiniBatch, train_policy: bool) -> dict[str, float]:
+        """One optimizer step on this rank's rows of the mini-batch `whole`.
 
-        Returns sums over this rank's tokens; keys that end in _max are maxima, grad_norm is global.
+        Returns sums over this rank's counted tokens; keys that end in _max are maxima, grad_norm is global.
         """
         started = time.perf_counter()
         for _, engine in self._engines():
@@ -181,14 +183,17 @@ class LearnerRank:
         share = RankShare(part.sequences.prompt_ids, part.sequences.response_ids)
         metrics = []
         for rows in self._micro_batches(range(len(part.sequences))):
-            metrics.append(self._micro_update(self._padded(share, rows), part, list(rows), denominator, train_policy))
+            batch = self._padded(share, rows)
+            counted_R1 = torch.from_numpy(part.counted_B[list(rows), None]).to(self._device)
+            batch = batch._replace(mask_RT=batch.mask_RT & counted_R1)
+            metrics.append(self._micro_update(batch, part, list(rows), whole, train_policy))
         total = {name: float(value) for name, value in combine_metrics(metrics).items()}
         total["grad_norm"] = self._grad_norm
         self._busy_s += time.perf_counter() - started
         return total
 
     def _micro_update(
-        self, batch: Padded, part: PPOBatch, rows: list[int], denominator: int, train_policy: bool
+        self, batch: Padded, part: PPOBatch, rows: list[int], whole: MiniBatch, train_policy: bool
     ) -> dict[str, torch.Tensor]:
         algorithm, mask = self._options.algorithm, batch.mask_RT
 
@@ -198,34 +203,27 @@ class LearnerRank:
         learns = train_policy or self._critic is None
         with nullcontext() if learns else torch.no_grad():
             output: Outputs = self._actor(batch, entropy=True, detach_trunk=not train_policy)
-        loss, metrics = policy_loss(
-            output.logprobs_RT,
-            here(part.old_logprobs_BT),
-            here(part.advantages_BT),
-            mask,
-            here(part.weights_BT),
-            clip=algorithm.clip,
-            log_ratio_clamp=algorithm.log_ratio_clamp,
-            denominator=denominator,
-        )
-        bonus, entropy = entropy_bonus(output.entropy_RT, mask, denominator=denominator)
-        loss = (loss - algorithm.entropy_coef * bonus) * float(train_policy)
-        values = output.values_RT if self._critic is None else self._critic(batch)
-        critic_loss, critic_metrics = value_loss(
-            values,
-            here(part.old_values_BT),
-            here(part.returns_BT),
-            mask,
-            clip=algorithm.critic.clip,
-            denominator=denominator,
-        )
-        if self._critic is None:
-            loss = loss + algorithm.critic.coef * critic_loss
-        else:
-            self._grad_norm = self._step(self._critic, critic_loss)
+        limit = self._options.sampling.max_new_tokens
+        loss, metrics = policy_objective(output, mask, part, here, algorithm, whole, limit)
+        loss = loss * float(train_policy)
+        if part.returns_BT is not None:
+            assert part.old_values_BT is not None
+            critic_loss, critic_metrics = value_loss(
+                output.values_RT if self._critic is None else self._critic(batch),
+                here(part.old_values_BT),
+                here(part.returns_BT),
+                mask,
+                clip=algorithm.critic.clip,
+                denominator=whole.tokens,
+            )
+            metrics |= critic_metrics
+            if self._critic is None:
+                loss = loss + algorithm.critic.coef * critic_loss
+            else:
+                self._grad_norm = self._step(self._critic, critic_loss)
         if learns:
             self._grad_norm = self._step(self._actor, loss)
-        return metrics | entropy | critic_metrics
+        return metrics
 
     def _step(self, engine: Any, loss: torch.Tensor) -> float:
         """Backward and, at the end of the accumulation, an optimizer step. Returns the gradients' norm.

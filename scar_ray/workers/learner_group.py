@@ -10,9 +10,10 @@ import numpy as np
 import ray
 
 from scar_ray.config.sampling import Sampling
-from scar_ray.trainer.protocols import Forward, PPOBatch, Sequences
+from scar_ray.trainer.protocols import Float32Array, Forward, PPOBatch, Sequences
 from scar_ray.workers.errors import ActorFailed, died, explain
 from scar_ray.workers.learner import RankShare
+from scar_ray.workers.objective import MiniBatch
 
 GRACE_S = 5.0
 """How long the other ranks have, once one has failed, to say whether they failed too."""
@@ -39,18 +40,20 @@ class RayLearner:
         ]
         answers = self._all([r.forward.remote(share, sampling) for r, share in zip(self._ranks, shares, strict=True)])
         width = max(sequences.lengths)
-        arrays = [
-            np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in column])
-            for column in zip(*answers, strict=True)
-        ]
-        return Forward(*(array[:count] for array in arrays))
+
+        def joined(parts: Sequence[Float32Array]) -> Float32Array:
+            return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in parts])[:count]
+
+        logprobs, reference, values = zip(*answers, strict=True)
+        return Forward(joined(logprobs), joined(reference), None if values[0] is None else joined(values))
 
     def update(self, batch: PPOBatch, rows: Sequence[int], *, train_policy: bool) -> dict[str, float]:
-        """One optimizer step on the mini-batch `rows`: means over its tokens, maxima for keys in _max."""
-        tokens = sum(batch.sequences.lengths[row] for row in rows)
+        """One optimizer step on the mini-batch `rows`: means over its counted tokens, maxima for keys in _max."""
+        counted = [batch.sequences.lengths[row] for row in rows if batch.counted_B[row]]
+        tokens, whole = sum(counted), MiniBatch(sum(counted), len(counted))
         parts = [select(batch, share) for share in self._shares(rows)]
         answers = self._all(
-            [r.update.remote(part, tokens, train_policy) for r, part in zip(self._ranks, parts, strict=True)]
+            [r.update.remote(part, whole, train_policy) for r, part in zip(self._ranks, parts, strict=True)]
         )
         metrics = {}
         for name in answers[0]:
@@ -114,15 +117,22 @@ def failure(ref: Any) -> Exception | None:
 def select(batch: PPOBatch, rows: Sequence[int]) -> PPOBatch:
     """The given rows of a batch."""
     index = list(rows)
+
+    def chosen(array_BT: Float32Array | None) -> Float32Array | None:
+        return None if array_BT is None else array_BT[index]
+
     return PPOBatch(
         sequences=Sequences(
             tuple(batch.sequences.prompt_ids[row] for row in index),
             tuple(batch.sequences.response_ids[row] for row in index),
         ),
         old_logprobs_BT=batch.old_logprobs_BT[index],
-        old_values_BT=batch.old_values_BT[index],
+        old_values_BT=chosen(batch.old_values_BT),
         advantages_BT=batch.advantages_BT[index],
-        returns_BT=batch.returns_BT[index],
+        returns_BT=chosen(batch.returns_BT),
         weights_BT=batch.weights_BT[index],
         lr_scale=batch.lr_scale,
+        counted_B=batch.counted_B[index],
+        ref_logprobs_BT=chosen(batch.ref_logprobs_BT),
+        kl_coef=batch.kl_coef,
     )

@@ -28,7 +28,7 @@ from scar_ray.records import SequenceScore
 from scar_ray.scoring import RewardModel
 
 PROMPT, REPLY = "The film is", " not a good film at all."
-WORDS = ("sparse", "uniform", "abc", "prefix", "scar_token", "scar_span", "scar_sentence")
+WORDS = ("sparse", "uniform", "abc", "prefix", "scar_token", "scar_span", "scar_sentence", "ospo")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_units_cover_the_response_and_tokens_end_with_the_eos(explained: list[Ex
     n_tokens = len(explained[0].tokens)
     assert {found.credit: sum(unit.n_tokens for unit in found.units) for found in explained} == {
         **dict.fromkeys(("sparse", "uniform", "abc"), n_tokens),  # the EOS is a unit like the others
-        **dict.fromkeys(("prefix", "scar_token", "scar_span", "scar_sentence"), n_tokens - 1),
+        **dict.fromkeys(("prefix", "scar_token", "scar_span", "scar_sentence", "ospo"), n_tokens - 1),
     }
 
 
@@ -142,6 +142,22 @@ def test_a_model_loaded_for_a_policy_with_its_tokenizer_cuts_token_ids_as_traini
     rewards = method.assign(response, plan, evaluation, SequenceScore(evaluation.score, 1.0, 0.0))
     [found] = explain(model, PROMPT, REPLY, "scar_token")
     assert [token.reward for token in found.tokens] == rewards.rewards_T.tolist()
+
+
+def test_candidates_are_scored_as_responses_of_their_own(reward_folders: dict[str, Path]) -> None:
+    folder, listed = reward_folders["llama"], " 1. good film 2. bad music"
+    [found] = explain(folder, PROMPT, listed, "shape_grpo", overrides=["credit.candidates.floor=-99"])
+    alone = [explain(folder, PROMPT, text, "sparse")[0].score for text in (" good film", " bad music")]
+    assert [unit.text for unit in found.units] == [" 1.", " good film", " 2.", " bad music"]
+    assert found.score == pytest.approx(max(alone), abs=1e-5)
+    assert found.estimator == "shapley"
+    assert found.dropped == ("1 of 3 missing",)
+    [two] = explain(folder, PROMPT, listed, "shape_grpo", overrides=["credit.candidates.count=2"])
+    assert two.score == pytest.approx(max(alone), abs=1e-5)
+    low, high = sorted(alone)
+    expected = [low / 2, high - low / 2]
+    assert sorted(unit.credit for unit in two.units if unit.credit) == pytest.approx(expected, abs=1e-5)
+    assert two.dropped == ()
 
 
 def test_overrides_reach_method_masking_and_model(reward_folders: dict[str, Path]) -> None:

@@ -71,6 +71,13 @@ def printed(*explanations: Explanation, width: int = 80, **options: object) -> s
     return file.getvalue()
 
 
+def test_what_was_left_out_is_told() -> None:
+    found = explanation([(" a", 1.0, 1)], "shape_grpo", dropped=("1 empty", "2 of 3 missing"))
+    assert printed(found).splitlines()[-1] == "shape_grpo: 1 empty, 2 of 3 missing"
+    assert "1 empty, 2 of 3 missing" in render([[found]], "a model")
+    assert "missing" not in printed(SCAR)
+
+
 def test_one_method_is_the_text_with_its_numbers_below() -> None:
     assert printed(SCAR).splitlines() == [
         "prompt  The film is",

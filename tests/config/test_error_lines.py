@@ -5,7 +5,12 @@ import pytest
 from scar_ray.config.errors import ConfigError
 from scar_ray.config.load import load
 
-CREDITS = "abc, prefix, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, sparse, uniform"
+CREDITS = (
+    "abc, ospo, prefix, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, shape_grpo, "
+    "sparse, uniform"
+)
+
+ALGORITHMS = "demo, grpo, ospo, paper, ppo, reinforce, rloo, shape_grpo, tiny"
 
 UNKNOWN_NAMES = {
     "credit.unti=token": "unknown key credit.unti; did you mean credit.unit?",
@@ -23,7 +28,7 @@ UNKNOWN_NAMES = {
     "seed.x=3": "unknown key seed.x; seed is a single value, write seed=VALUE",
     "credit.qqqq=1": (
         "unknown key credit.qqqq; the keys of credit are method, unit, estimator, masking, alpha, budget, "
-        "budget_tokens, max_units, base, parser, audit_every"
+        "budget_tokens, max_units, base, parser, audit_every, w_max, candidates"
     ),
     "hydra.run.dir=x": (
         "unknown key hydra.run.dir; the keys here are seed, name, runs, task, credit, algorithm, "
@@ -40,9 +45,9 @@ BAD_CHOICES = {
     "task=imbd": 'task: must be one of demo, imdb, got "imbd"; did you mean imdb?',
     "model=huge": 'model: must be one of demo, paper, tiny, got "huge"',
     "cluster=gpu": 'cluster: must be one of cpu, gpu8, gpu_shared, nodes2x8, got "gpu"; did you mean gpu8?',
-    "algorithm=pop": 'algorithm: must be one of demo, paper, ppo, tiny, got "pop"; did you mean ppo?',
+    "algorithm=pop": f'algorithm: must be one of {ALGORITHMS}, got "pop"; did you mean ppo?',
     "credit.unit=sentance": (
-        "credit.unit: must be one of token, word, span, sentence, paragraph, auto, "
+        "credit.unit: must be one of token, word, chunk, span, sentence, paragraph, auto, "
         'got "sentance"; did you mean sentence?'
     ),
     "cluster.learner.zero_stage=4": "cluster.learner.zero_stage: must be one of 0, 1, 2, 3, got 4",
@@ -126,6 +131,13 @@ IMPOSSIBLE = {
         "model.reward.options are those of model.reward.function, which is not set; leave them out"
     ),
     "algorithm.critic.init=reward": "algorithm.critic.init=reward needs algorithm.critic.kind=separate",
+    "algorithm.group.std=false": (
+        "algorithm.group is about algorithms without a critic; algorithm.name=ppo has one, leave its keys out or use "
+        "algorithm=grpo"
+    ),
+    "algorithm.name=grpo": (
+        "algorithm.name=grpo needs other responses as a baseline; use algorithm.batch.samples of at least 2, got 1"
+    ),
     "algorithm.shaping.over_length_start=24": (
         "algorithm.shaping.over_length_start=24 must be below task.sampling.max_new_tokens=24"
     ),
@@ -170,6 +182,35 @@ COMBINED = {
     ),
     ("task.prompt_tokens_max=8", "task.prompt_tokens_min=9"): (
         "task.prompt_tokens_min=9 is above prompt_tokens_max=8; lower it"
+    ),
+    (
+        "algorithm=reinforce",
+        "algorithm.batch.prompts=1",
+        "algorithm.batch.minibatch=1",
+        "cluster.learner.micro_batch=1",
+    ): (
+        "algorithm.name=reinforce needs other responses as a baseline; use algorithm.batch.prompts of at least 2, got 1"
+    ),
+    ("algorithm=grpo", "algorithm.critic.coef=0.5"): (
+        "algorithm.critic is unused: algorithm.name=grpo has no critic; leave its keys out or use algorithm=ppo"
+    ),
+    ("credit=shape_grpo", "credit.candidates.utility=coverage"): (
+        "credit.candidates.utility=coverage needs credit.candidates.aspects, such as [music,acting,story]"
+    ),
+    ("credit=shape_grpo", "credit.candidates.function=mine:worth"): (
+        "credit.candidates.utility=function and credit.candidates.function=MODULE:FUNCTION go together, got "
+        "utility=max and function='mine:worth'"
+    ),
+    (
+        *("credit=shape_grpo", "credit.candidates.utility=function", "credit.candidates.function=mine:worth"),
+        "credit.candidates.count=13",
+    ): "credit.candidates.count=13: utility=function is computed for all 2^count sets; use at most 12",
+    ("credit=shape_grpo", "credit.candidates.form=separator", "credit.candidates.separator=''"): (
+        "credit.candidates.separator is empty; say what stands between candidates, or use form=numbered"
+    ),
+    ("algorithm=grpo", "algorithm.gamma=0.9"): "algorithm.gamma=0.9: algorithm.name=grpo does not discount; use 1",
+    ("algorithm=rloo", "algorithm.group.tokens=ordered"): (
+        "algorithm.group.tokens=ordered shares out the score alone; use algorithm.kl.place=loss, or algorithm.kl.coef=0"
     ),
     ("task.prompt_tokens_max=8", "task.sampling.max_new_tokens=2000"): (
         "task.prompt_tokens_max + task.sampling.max_new_tokens = 8 + 2000 exceeds "
@@ -255,5 +296,5 @@ def test_a_long_value_is_cut_in_the_line() -> None:
         load(["credit.unit=" + "x" * 500])
     assert (
         str(caught.value)
-        == 'credit.unit: must be one of token, word, span, sentence, paragraph, auto, got "' + "x" * 76 + "..."
+        == 'credit.unit: must be one of token, word, chunk, span, sentence, paragraph, auto, got "' + "x" * 76 + "..."
     )

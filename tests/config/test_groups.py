@@ -37,10 +37,10 @@ def test_the_groups_hold_the_choices_that_the_documentation_names() -> None:
     assert {
         "task": ["demo", "imdb"],
         "credit": [
-            *("abc", "prefix", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span", "scar_token", "scar_word"),
-            *("sparse", "uniform"),
+            *("abc", "ospo", "prefix", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span", "scar_token"),
+            *("scar_word", "shape_grpo", "sparse", "uniform"),
         ],
-        "algorithm": ["demo", "paper", "ppo", "tiny"],
+        "algorithm": ["demo", "grpo", "ospo", "paper", "ppo", "reinforce", "rloo", "shape_grpo", "tiny"],
         "model": ["demo", "paper", "tiny"],
         "cluster": ["cpu", "gpu8", "gpu_shared", "nodes2x8"],
     } == CHOICES
@@ -63,13 +63,21 @@ def test_a_group_file_only_holds_what_differs_from_the_defaults(choice: str) -> 
 def test_every_combination_of_task_credit_and_cluster_loads(task: str, credit: str, cluster: str) -> None:
     config = load([f"task={task}", f"credit={credit}", f"cluster={cluster}"])
     assert config.task.name == task
-    assert config.credit.method == credit.partition("_")[0]
+    assert config.credit.method == (credit if credit == "shape_grpo" else credit.partition("_")[0])
     assert config.cluster.device == ("cpu" if cluster == "cpu" else "cuda")
 
 
 @pytest.mark.parametrize(("algorithm", "model"), list(itertools.product(CHOICES["algorithm"], ["paper", "tiny"])))
 def test_every_combination_of_algorithm_and_model_loads(algorithm: str, model: str) -> None:
     assert load([f"algorithm={algorithm}", f"model={model}", "task=imdb"]).task.name == "imdb"
+
+
+@pytest.mark.parametrize("name", ["ospo", "shape_grpo"])
+def test_one_word_swaps_algorithm_and_credit_and_a_second_one_the_credit_again(name: str) -> None:
+    config = load([f"algorithm={name}"])
+    assert (config.algorithm.name, config.credit.method) == ("grpo", name)
+    assert load([f"algorithm={name}", "credit=sparse"]).credit.method == "sparse"
+    assert load([f"algorithm={name}"]).credit == load([f"credit={name}"]).credit
 
 
 def test_imdb_samples_as_the_paper_does() -> None:

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_response import make_response
 
-from scar_ray.credit import METHODS, build
+from scar_ray.credit import METHODS, CandidateRules, build
+from scar_ray.credit.advantages import levels
+from scar_ray.credit.set_utility import SetUtility
 from scar_ray.records import Evaluation, SequenceScore
 from scar_ray.text.parse import parse
 
@@ -21,11 +23,35 @@ OPTIONS = {
     "base": "last",
     "budget_tokens": None,
     "masking": "delete",
+    "w_max": 32,
+    "candidates": CandidateRules(),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 
 TOKENS = st.lists(
-    st.sampled_from(["the", " film", " was", " not", " good", ",", " but", " I", ".", "\n", "", "電", "😀"]),
+    st.sampled_from(
+        [
+            "the",
+            " film",
+            " was",
+            " not",
+            " good",
+            ",",
+            " but",
+            " I",
+            ".",
+            "\n",
+            "",
+            "電",
+            "😀",
+            " 1. ",
+            " 2",
+            ". a",
+            '["',
+            '", "',
+            '"]',
+        ]
+    ),
     max_size=30,
 )
 FINITE = st.floats(-1e3, 1e3, allow_nan=False)
@@ -35,12 +61,22 @@ FINITE = st.floats(-1e3, 1e3, allow_nan=False)
 def methods(draw, name):
     return build(
         name,
-        unit=draw(st.sampled_from(["token", "word", "span", "sentence", "paragraph", "auto"])),
+        unit=draw(st.sampled_from(["token", "word", "chunk", "span", "sentence", "paragraph", "auto"])),
         estimator=draw(st.sampled_from(["auto", "paired_tree"])),
         alpha=draw(st.sampled_from([0.0, 0.3, 0.8, 1.0])),
         budget=draw(st.sampled_from([4, 7, 64])),
         max_units=draw(st.sampled_from([1, 5, 40])),
         base=draw(st.sampled_from(["last", "spread", "zero"])),
+        w_max=draw(st.sampled_from([1, 3, 32])),
+        candidates=CandidateRules(
+            form=draw(st.sampled_from(["numbered", "json", "separator"])),
+            count=draw(st.sampled_from([1, 2, 4])),
+            utility=SetUtility(
+                draw(st.sampled_from(["max", "top_m", "dcg", "mean", "max_floor", "coverage"])), 2, ("film", "good")
+            ),
+            floor=draw(st.sampled_from([None, -1.0])),
+            scaling=draw(st.sampled_from(["length_exact", "k_phi", "raw"])),
+        ),
     )
 
 
@@ -72,6 +108,11 @@ def evaluation(plan, response, score, seed):
     return Evaluation(score.raw, values_C, attention_T)
 
 
+def scored(method, plan, response, answers, score):
+    """`score` with what the method itself makes of the answers as its raw part."""
+    return dataclasses.replace(score, raw=method.score(response, plan, answers))
+
+
 def noise(score, values_C):
     """Largest difference that rounding explains."""
     sizes = np.abs([score.raw, score.final, *(() if values_C is None else values_C)])
@@ -84,12 +125,17 @@ def test_token_rewards_add_up_to_the_sequence_score(name, data, response, score,
     method = data.draw(methods(name))
     plan = method.plan(response)
     answers = evaluation(plan, response, score, seed)
+    score = scored(method, plan, response, answers, score)
     rewards = method.assign(response, plan, answers, score)
 
     assert rewards.rewards_T.shape == (response.n_tokens,)
     assert rewards.rewards_T.dtype == np.float64
     assert rewards.rewards_T.sum() == pytest.approx(score.final, abs=noise(score, answers.values_C))
     assert abs(rewards.efficiency_residual) <= noise(score, answers.values_C)
+    levels_T = levels(rewards)
+    assert levels_T.shape == (response.n_tokens,)
+    if rewards.levels_T is None or method.candidates.scaling == "length_exact":
+        assert levels_T.mean() == pytest.approx(score.final, abs=10 * noise(score, answers.values_C))
 
 
 @every_method
@@ -204,6 +250,7 @@ def test_an_answer_that_is_no_number_is_an_error(name, bad):
 def test_a_method_is_built_with_the_options_it_declares_and_no_others(name):
     method = build(name, **OPTIONS)
     assert type(method) is METHODS[name]
-    assert dataclasses.asdict(method).items() <= (OPTIONS | {"parser": parse}).items()
+    options = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+    assert options.items() <= (OPTIONS | {"parser": parse}).items()
     assert method == build(name, **OPTIONS)
     assert type(method).__dataclass_params__.frozen

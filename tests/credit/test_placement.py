@@ -213,4 +213,4 @@ def test_an_exact_estimator_that_was_asked_for_is_never_replaced():
 def test_an_unknown_method_is_named_with_the_nearest():
     with pytest.raises(ValueError, match=r"no method 'scra'; use 'scar' or one of sparse, uniform, abc"):
         build("scra", unit="span", estimator="auto", alpha=0.8, budget=64, max_units=16, base="last")
-    assert list(METHODS) == ["sparse", "uniform", "abc", "prefix", "scar"]
+    assert list(METHODS) == ["sparse", "uniform", "abc", "prefix", "scar", "ospo", "shape_grpo"]

@@ -16,7 +16,7 @@ from scar_ray.objectives.ppo import (
 )
 
 LOG2 = math.log(2.0)
-CLIPPED = {"clip": 0.2, "log_ratio_clamp": 20.0}
+CLIPPED = {"clip_range": (0.8, 1.2), "log_ratio_clamp": 20.0}
 
 
 def tensors(seed, *shape, count=1, dtype=torch.float64):

@@ -73,7 +73,7 @@ def build(kind="shared", **changes):
 def batch_for(ppo, seed=0):
     """A batch in which old and new policy and critic differ, so that clipping is active."""
     rng = np.random.default_rng(seed)
-    forward, mask = ppo.forward(SEQUENCES), SEQUENCES.mask_BT
+    forward, mask, in_loss = ppo.forward(SEQUENCES), SEQUENCES.mask_BT, ppo.algorithm.kl.place == "loss"
 
     def noise(scale):
         return np.where(mask, scale * rng.normal(size=mask.shape), 0).astype(np.float32)
@@ -81,11 +81,14 @@ def batch_for(ppo, seed=0):
     return PPOBatch(
         sequences=SEQUENCES,
         old_logprobs_BT=forward.logprobs_BT + noise(0.3),
-        old_values_BT=forward.values_BT + noise(0.3),
+        old_values_BT=None if ppo.critic is None else forward.values_BT + noise(0.3),
         advantages_BT=noise(1.0),
-        returns_BT=forward.values_BT + noise(1.0),
+        returns_BT=None if ppo.critic is None else forward.values_BT + noise(1.0),
         weights_BT=np.where(mask, rng.uniform(0.5, 1.5, mask.shape), 1).astype(np.float32),
         lr_scale=1.0,
+        counted_B=np.ones(3, dtype=bool),
+        ref_logprobs_BT=forward.ref_logprobs_BT if in_loss else None,
+        kl_coef=0.2 if in_loss else 0.0,
     )
 
 
@@ -97,7 +100,10 @@ def padded_tensors(ppo):
     lengths = torch.tensor([len(row) for row in rows])
     attention = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
     output = ppo.policy(input_ids=ids, attention_mask=attention, output_hidden_states=True)
-    values = ppo.critic(output.hidden_states[-1])[..., 0] if ppo.shared else ppo.critic(ids)
+    if ppo.critic is None:
+        values = torch.zeros(ids.shape)
+    else:
+        values = ppo.critic(output.hidden_states[-1])[..., 0] if ppo.shared else ppo.critic(ids)
     starts = torch.tensor([len(p) for p in sequences.prompt_ids])
     at = (starts[:, None] - 1 + torch.arange(max(sequences.lengths))).clamp(max=ids.shape[1] - 2)
     b = torch.arange(len(rows))[:, None]
@@ -125,7 +131,7 @@ def objectives_loss(ppo, batch):
         advantages,
         mask,
         weights,
-        clip=config.clip,
+        clip_range=config.clip_range,
         log_ratio_clamp=config.log_ratio_clamp,
         denominator=n,
     )
@@ -182,6 +188,7 @@ def test_updates_fit_the_returns_and_shift_probability_towards_positive_advantag
         forward.values_BT + 0.1 * ones,
         ones,
         1.0,
+        np.ones(3, dtype=bool),
     )
     first = ppo.update(batch, [0, 1, 2])
     assert first["approx_kl"] == pytest.approx(0.0, abs=1e-9)

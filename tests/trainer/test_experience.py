@@ -230,6 +230,7 @@ def test_the_metrics_of_a_batch_by_hand() -> None:
             "credit/efficiency_residual_max": 0.0,
             "credit/exact_share": 0.0,
             "credit/units_mean": 1.5,
+            "credit/dropped_mean": 0.0,
             "tokens/generated": 3.0,
         },
         rel=1e-5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scar_ray.workers.cluster import _free_address
 from scar_ray.workers.environment import actor_env
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
+from scar_ray.workers.objective import MiniBatch
 from scar_ray.workers.state_files import read_tensors
 
 SAMPLING = Sampling(min_new_tokens=2, max_new_tokens=8, temperature=0.7)
@@ -49,11 +51,11 @@ class ReusableRank(LearnerRank):
 class DoomedRank(LearnerRank):
     """Rank 1 is killed in its first update, as by the system when memory runs out; the others wait for it."""
 
-    def update(self, part: PPOBatch, denominator: int, train_policy: bool) -> dict[str, float]:
+    def update(self, part: PPOBatch, whole: MiniBatch, train_policy: bool) -> dict[str, float]:
         if self._rank == 1:
             time.sleep(0.5)  # rank 0 has come to the point where it waits
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().update(part, denominator, train_policy)
+        return super().update(part, whole, train_policy)
 
 
 def new_actors(ranks: int, actor_class: type, *arguments: Any) -> list[Any]:
@@ -77,6 +79,7 @@ def learner_options(
     dtype: str = "float32",
     max_grad_norm: float = 1.0,
     seed: int = 0,
+    algorithm: AlgorithmConfig | None = None,
     **learner: Any,
 ) -> LearnerOptions:
     """Options of a learner with mini-batches of four responses; by default a rank takes its share in one pass."""
@@ -84,7 +87,7 @@ def learner_options(
     defaults = {"micro_batch": 4 // learner.get("ranks", 1), "timeout_s": 60}
     return LearnerOptions(
         model=ModelConfig.model_validate({"policy": policy}),
-        algorithm=algorithm_config(critic, max_grad_norm),
+        algorithm=algorithm or algorithm_config(critic, max_grad_norm),
         learner=LearnerConfig.model_validate(defaults | learner),
         sampling=SAMPLING,
         device="cpu",
@@ -101,6 +104,21 @@ def algorithm_config(critic: str = "shared", max_grad_norm: float = 1.0) -> Algo
             "optimizer": {"lr": 1e-3, "max_grad_norm": max_grad_norm, "weight_decay": 0.1},
             "critic": {"kind": critic, "lr": 2e-3, "coef": 0.3, "clip": 0.2},
             "batch": {"prompts": 8, "minibatch": 4},
+        }
+    )
+
+
+def without_critic(length_norm: str, estimator: str) -> AlgorithmConfig:
+    """GRPO with everything that the losses know."""
+    return AlgorithmConfig.model_validate(
+        {
+            "name": "grpo",
+            "clip_high": 0.3,
+            "length_norm": length_norm,
+            "entropy_coef": 0.01,
+            "kl": {"place": "loss", "estimator": estimator, "coef": 0.2},
+            "optimizer": {"lr": 1e-3, "weight_decay": 0.1},
+            "batch": {"prompts": 4, "samples": 2, "minibatch": 4},
         }
     )
 
@@ -133,6 +151,11 @@ class Critic(torch.nn.Module):
         return self.value_head(self.trunk(input_ids=ids).last_hidden_state)[..., 0]
 
 
+def plain_grpo(path: Path, algorithm: AlgorithmConfig) -> ReferencePPO:
+    policy, reference = (AutoModelForCausalLM.from_pretrained(path) for _ in range(2))
+    return ReferencePPO(policy, None, reference, algorithm, SAMPLING, eos_id=EOS)
+
+
 def plain_ppo(path: Path, critic: str) -> ReferencePPO:
     policy, reference = (AutoModelForCausalLM.from_pretrained(path) for _ in range(2))
     head = Critic(path)
@@ -157,6 +180,21 @@ def ppo_batch(sequences: Sequences, logprobs_BT: np.ndarray, lr_scale: float = 0
         returns_BT=old_values + noise(1.0),
         weights_BT=np.where(mask, rng.uniform(0.5, 1.5, mask.shape), 0).astype(np.float32),
         lr_scale=lr_scale,
+        counted_B=np.ones(len(sequences), dtype=bool),
+    )
+
+
+def grpo_batch(sequences: Sequences, logprobs_BT: np.ndarray) -> PPOBatch:
+    """The same without a critic, with a reference away from the policy; rows 4 and 5 only fill a mini-batch."""
+    batch, mask = ppo_batch(sequences, logprobs_BT), sequences.mask_BT
+    noise_BT = np.random.default_rng(2).normal(scale=0.5, size=mask.shape)
+    return replace(
+        batch,
+        old_values_BT=None,
+        returns_BT=None,
+        ref_logprobs_BT=np.where(mask, logprobs_BT + noise_BT, 0).astype(np.float32),
+        kl_coef=0.2,
+        counted_B=~np.isin(np.arange(8), [4, 5]),
     )
 
 

@@ -14,6 +14,7 @@ from reference_ppo import ReferencePPO
 from scar_ray.trainer.protocols import Forward, Sequences
 from scar_ray.workers.errors import ActorFailed
 from scar_ray.workers.learner_group import RayLearner, select
+from scar_ray.workers.objective import MiniBatch
 
 pytestmark = pytest.mark.stack
 
@@ -193,8 +194,8 @@ def test_the_rank_whose_loss_is_not_a_number_is_named(learners, models, trained)
     with pytest.raises(ActorFailed, match=r"^learner-1: FloatingPointError: update 1: the loss is nan;"):
         learner.update(replace(batch, advantages_BT=advantages), bench.ROWS[0], train_policy=True)
     # Rank 0 waits for the gradients of rank 1. It gets them, so that the processes can be used again.
-    tokens = sum(batch.sequences.lengths[row] for row in bench.ROWS[0])
-    ray.get(learner._ranks[1].update.remote(select(batch, bench.ROWS[0][2:]), tokens, True))
+    whole = MiniBatch(sum(batch.sequences.lengths[row] for row in bench.ROWS[0]), 4)
+    ray.get(learner._ranks[1].update.remote(select(batch, bench.ROWS[0][2:]), whole, True))
 
 
 @pytest.mark.usefixtures("ray_cluster")
