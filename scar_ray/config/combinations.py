@@ -108,7 +108,7 @@ def _candidates(rules: CandidatesConfig) -> Iterator[str]:
         yield "credit.candidates.utility=coverage needs credit.candidates.aspects, such as [music,acting,story]"
     if (rules.utility == "function") != bool(rules.function):
         yield (
-            "credit.candidates.utility=function and credit.candidates.function=MODULE:FUNCTION go together, got "
+            "credit.candidates.utility=function and credit.candidates.function=MODULE:NAME go together, got "
             f"utility={rules.utility} and function={rules.function!r}"
         )
     if rules.utility == "function" and rules.count > MAX_ENUMERATED:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from scar_ray.config.callables import load_callable
 from scar_ray.config.cluster import ClusterConfig
 from scar_ray.config.cluster import LearnerConfig as LearnerConfig
 from scar_ray.config.cluster import RewardPoolConfig as RewardPoolConfig
@@ -90,13 +91,14 @@ class CandidatesConfig(Section):
     aspects: tuple[str, ...] = ()
     """coverage only: words that the candidates should name between them."""
     function: str = ""
-    """function only: MODULE:FUNCTION(texts, rewards), the worth of any set of candidates."""
+    """function only: `package.module:name` or `path/to/file.py:name`; name(texts, rewards) is the worth of any set."""
     scaling: Scaling = "length_exact"
     """How a share becomes what its tokens are judged by without a critic."""
 
     def rules(self) -> CandidateRules:
-        """The same as `scar_ray.credit` takes it."""
-        utility = SetUtility(self.utility, self.m, self.aspects, self.function)
+        """The same as `scar_ray.credit` takes it. ValueError when the function cannot be had."""
+        function = load_callable("credit.candidates.function", self.function) if self.function else None
+        utility = SetUtility(self.utility, self.m, self.aspects, function)
         return CandidateRules(self.form, self.count, self.separator, utility, self.floor, self.scaling)
 
 

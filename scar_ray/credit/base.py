@@ -33,6 +33,9 @@ class CreditMethod(ABC):
     plays_game: ClassVar[bool] = False
     """True when plans have units and coalitions, whose credits an audit can compare with exact ones."""
 
+    scores_itself: ClassVar[bool] = False
+    """True when `score` is something else than the reward model's plain score, and needs the answers to the plan."""
+
     @abstractmethod
     def plan(self, response: Response) -> CreditPlan:
         """What the reward model has to answer about `response`, beside its plain score."""

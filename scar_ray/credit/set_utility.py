@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,13 +28,12 @@ class SetUtility:
     function: what a Python function says, by enumeration of all subsets."""
     m: int = 1
     aspects: tuple[str, ...] = ()
-    function: str = ""
-    """MODULE:FUNCTION, importable; called as function(texts, rewards)."""
+    function: SetFunction | None = None
 
     def value(self, texts: Sequence[str], rewards_K: FloatArray, floor: float) -> float:
         """U of all candidates; of none: the floor, 0 for coverage, what the function says."""
         if self.name == "function":
-            return float(load_function(self.function)(tuple(texts), tuple(rewards_K.tolist())))
+            return self._asked(texts, rewards_K, range(len(texts)))
         if self.name == "coverage":
             return float(self._covers(texts).any(axis=0).sum())
         if len(rewards_K) == 0:
@@ -67,18 +65,21 @@ class SetUtility:
             case "coverage":
                 return sets.coverage(self._covers(texts), np.ones(len(self.aspects)))
             case "function":
-                function = load_function(self.function)
-                return sets.enumerate_set_game(
-                    lambda S: function(tuple(texts[k] for k in S), tuple(float(rewards_K[k]) for k in S)), len(texts)
-                )
+                return sets.enumerate_set_game(lambda S: self._asked(texts, rewards_K, S), len(texts))
             case _:
                 return sets.max_values(rewards_K)
 
     def of_none(self, floor: float) -> float:
         """U of no candidate, in the game whose values `shapley` gives."""
         if self.name == "function":
-            return float(load_function(self.function)((), ()))
+            return self._asked((), np.zeros(0), ())
         return floor if self.name == "max_floor" else 0.0
+
+    def _asked(self, texts: Sequence[str], rewards_K: FloatArray, S: Iterable[int]) -> float:
+        """What the function says of the candidates S."""
+        assert self.function is not None, "utility=function comes with one"
+        members = tuple(S)
+        return float(self.function(tuple(texts[k] for k in members), tuple(float(rewards_K[k]) for k in members)))
 
     def _covers(self, texts: Sequence[str]) -> np.ndarray:
         """(K, aspects): whether each text has the aspect's words, in any case."""
@@ -90,18 +91,3 @@ class SetUtility:
 
 def _discounts(K: int) -> FloatArray:
     return np.array([1.0 / math.log2(rank + 1) for rank in range(1, K + 1)])
-
-
-def load_function(path: str) -> SetFunction:
-    """The function MODULE:FUNCTION. ValueError, in one line, when there is none."""
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"credit.candidates.function={path}: {error}; name an importable MODULE:FUNCTION(texts, rewards)"
-        ) from None
-    if not callable(function):
-        raise ValueError(f"credit.candidates.function={path}: is not a function")
-    found: SetFunction = function
-    return found

@@ -70,6 +70,8 @@ class ShapeCredit(CreditMethod):
 
     candidates: CandidateRules = RULES
 
+    scores_itself = True
+
     def plan(self, response: Response) -> CreditPlan:
         """One coalition for each candidate, after the empty and the full one."""
         cut = self._cut(response)

@@ -2,59 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
+from scar_ray.config.callables import load_callable
 from scar_ray.config.schema import RewardModelConfig
 from scar_ray.records import Sample
 
 
 def load_function(config: RewardModelConfig) -> Callable[[Sequence[Sample]], Any]:
     """The function of `config.function` with its options. ValueError, saying why, when it cannot be had."""
-    key = f"model.reward.function={config.function}"
-    where, _, name = config.function.rpartition(":")
-    try:
-        module = _module("scar_ray.scoring.http" if name == "http" and not where else where)
-    except Exception as error:  # whatever the user's module raises while it is imported
-        raise ValueError(f"{key} cannot be imported ({type(error).__name__}: {error}); see to the module") from error
-    found = getattr(module, "HttpReward" if module.__name__ == "scar_ray.scoring.http" else name, None)
-    if not callable(found):
-        near = get_close_matches(name, [one for one, value in vars(module).items() if callable(value)], n=1)
-        raise ValueError(f"{key}: {where} has no function {name}" + (f"; did you mean {near[0]}?" if near else ""))
+    path = "scar_ray.scoring.http:HttpReward" if config.function == "http" else config.function
+    found = load_callable("model.reward.function", path)
     try:
         if inspect.isclass(found):
             inspect.signature(found).bind(**config.options)
             return found(**config.options)
         inspect.signature(found).bind([], **config.options)
     except TypeError as error:
-        raise ValueError(f"{key} and model.reward.options do not fit: {error}") from error
+        raise ValueError(
+            f"model.reward.function={config.function} and model.reward.options do not fit: {error}"
+        ) from error
     return partial(found, **config.options)
-
-
-def _module(where: str) -> ModuleType:
-    """The module of a dotted name, also of this folder, or of a file, which can import its neighbours."""
-    file = Path(where).expanduser()
-    folder = str(file.resolve().parent if where.endswith(".py") else Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
-    if not where.endswith(".py"):
-        return importlib.import_module(where)
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def load_classifier(config: RewardModelConfig, attention: bool, trust_remote_code: bool) -> Any:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scar_ray.config.schema import Config
+from scar_ray.credit import build
 from scar_ray.objectives.kl import k1, k3
-from scar_ray.records import CreditPlan, Evaluation, FloatArray, Prompt, Response
+from scar_ray.records import CreditPlan, FloatArray, Prompt, Response
 from scar_ray.text.diversity import distinct
 from scar_ray.trainer.agreement import check_engines
 from scar_ray.trainer.experience import requests_of_step, sequences_of
@@ -35,7 +36,7 @@ class Measured:
     """Policy tokens, the EOS included."""
     finished: bool
     reward: float
-    """The reward model's score, before clipping and penalties."""
+    """The reward model's score, or a credit method's own, before clipping and penalties."""
     gold: float | None
     """Score of the second reward model, where there is one."""
     k1: float
@@ -58,6 +59,7 @@ class Evaluator:
     ) -> None:
         self._config, self._rollout, self._reward, self._learner = config, rollout, reward, learner
         self._sampling = config.eval.sampling(config.task.sampling)
+        self._credit = build(**config.credit.method_options())
         self._requests = requests_of_step(prompts, config.eval.samples, 0, config.eval.seed)
 
     def evaluate(self, version: int) -> list[Measured]:
@@ -65,25 +67,32 @@ class Evaluator:
 
         StaleEngine when an engine holds other weights; SampleFailed for a response that has no score.
         """
-        plan = CreditPlan(gold=self._config.eval.gold is not None)
+        plain = CreditPlan(gold=self._config.eval.gold is not None)
+        plans: dict[int, CreditPlan] = {}
         self._reward.begin(len(self._requests))
         responses: list[Response] = []
         for response in self._rollout.generate(self._requests, self._sampling):
             responses.append(response)
-            self._reward.submit(response, plan)
+            plans[response.row] = plain
+            if self._credit.scores_itself:
+                plans[response.row] = replace(self._credit.plan(response), gold=plain.gold)
+            self._reward.submit(response, plans[response.row])
         responses.sort(key=lambda response: response.row)
         forward = self._learner.forward(sequences_of(responses), self._sampling)
         check_engines(self._config, self._sampling, responses, forward.logprobs_BT, version)
         evaluations = self._reward.results()
-        return list(_measured(responses, [evaluations[response.row] for response in responses], forward))
+        rewards = [self._credit.score(r, plans[r.row], evaluations[r.row]) for r in responses]
+        return list(_measured(responses, rewards, [evaluations[r.row].gold for r in responses], forward))
 
 
-def _measured(responses: Sequence[Response], evaluations: Sequence[Evaluation], forward: Forward) -> Iterable[Measured]:
+def _measured(
+    responses: Sequence[Response], rewards: Sequence[float], golds: Sequence[float | None], forward: Forward
+) -> Iterable[Measured]:
     mask_BT = sequences_of(responses).mask_BT
     logprobs, reference = forward.logprobs_BT.astype(np.float64), forward.ref_logprobs_BT.astype(np.float64)
     k1_B = np.where(mask_BT, k1(logprobs, reference), 0.0).sum(1)
     k3_B = np.where(mask_BT, k3(logprobs, reference), 0.0).sum(1)
-    for row, (response, evaluation) in enumerate(zip(responses, evaluations, strict=True)):
+    for row, (response, reward, gold) in enumerate(zip(responses, rewards, golds, strict=True)):
         yield Measured(
             prompt_index=response.prompt.index,
             sample=response.sample,
@@ -91,8 +100,8 @@ def _measured(responses: Sequence[Response], evaluations: Sequence[Evaluation], 
             response=response.text,
             tokens=response.n_tokens,
             finished=response.finished,
-            reward=evaluation.score,
-            gold=evaluation.gold,
+            reward=reward,
+            gold=gold,
             k1=float(k1_B[row]),
             k3=float(k3_B[row]),
         )

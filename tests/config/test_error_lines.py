@@ -198,7 +198,7 @@ COMBINED = {
         "credit.candidates.utility=coverage needs credit.candidates.aspects, such as [music,acting,story]"
     ),
     ("credit=shape_grpo", "credit.candidates.function=mine:worth"): (
-        "credit.candidates.utility=function and credit.candidates.function=MODULE:FUNCTION go together, got "
+        "credit.candidates.utility=function and credit.candidates.function=MODULE:NAME go together, got "
         "utility=max and function='mine:worth'"
     ),
     (

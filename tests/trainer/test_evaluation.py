@@ -57,6 +57,17 @@ def test_every_evaluation_asks_for_the_same_responses_whatever_the_runs_seed() -
     assert {request.seed for request in it.rollout.asked}.isdisjoint(request.seed for request in asked[0])
 
 
+def test_lists_of_candidates_are_measured_by_the_worth_of_their_set() -> None:
+    """Words are candidates; n of them and the EOS score n + 1 together, and an n-th of that each."""
+    it = bench()
+    candidates = {"form": "separator", "separator": " ", "count": 6, "floor": -1.0}
+    chosen = config({"credit": {"method": "shape_grpo", "candidates": candidates}})
+    found = evaluator(it, chosen).evaluate(0)
+    for one in found:
+        n = len(one.response.split())
+        assert one.reward == pytest.approx((n + 1) / n)
+
+
 def test_what_is_measured_on_each_response() -> None:
     """The fakes score with the number of tokens and say log-probabilities of -1, and -1.5 under the reference."""
     it = bench()
