@@ -74,6 +74,8 @@ def _credit(config: Config) -> Iterator[str]:
     credit, task = config.credit, config.task
     if credit.method == "shape_grpo":
         yield from _candidates(credit.candidates)
+        if credit.masking != "delete":
+            yield f"credit.masking={credit.masking}: candidates are scored as responses of their own; use delete"
     if credit.method != "scar":
         return
     if credit.budget_tokens is not None:

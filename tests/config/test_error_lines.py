@@ -6,8 +6,8 @@ from scar_ray.config.errors import ConfigError
 from scar_ray.config.load import load
 
 CREDITS = (
-    "abc, ospo, prefix, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, shape_grpo, "
-    "sparse, uniform"
+    "abc, ospo, prefix, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, shape_aspects, "
+    "shape_grpo, sparse, uniform"
 )
 
 ALGORITHMS = "demo, grpo, ospo, paper, ppo, reinforce, rloo, shape_grpo, tiny"
@@ -193,6 +193,9 @@ COMBINED = {
     ),
     ("algorithm=grpo", "algorithm.critic.coef=0.5"): (
         "algorithm.critic is unused: algorithm.name=grpo has no critic; leave its keys out or use algorithm=ppo"
+    ),
+    ("credit=shape_grpo", "credit.masking=blank"): (
+        "credit.masking=blank: candidates are scored as responses of their own; use delete"
     ),
     ("credit=shape_grpo", "credit.candidates.utility=coverage"): (
         "credit.candidates.utility=coverage needs credit.candidates.aspects, such as [music,acting,story]"

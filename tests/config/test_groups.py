@@ -38,7 +38,7 @@ def test_the_groups_hold_the_choices_that_the_documentation_names() -> None:
         "task": ["demo", "imdb"],
         "credit": [
             *("abc", "ospo", "prefix", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span", "scar_token"),
-            *("scar_word", "shape_grpo", "sparse", "uniform"),
+            *("scar_word", "shape_aspects", "shape_grpo", "sparse", "uniform"),
         ],
         "algorithm": ["demo", "grpo", "ospo", "paper", "ppo", "reinforce", "rloo", "shape_grpo", "tiny"],
         "model": ["demo", "paper", "tiny"],
@@ -63,7 +63,7 @@ def test_a_group_file_only_holds_what_differs_from_the_defaults(choice: str) -> 
 def test_every_combination_of_task_credit_and_cluster_loads(task: str, credit: str, cluster: str) -> None:
     config = load([f"task={task}", f"credit={credit}", f"cluster={cluster}"])
     assert config.task.name == task
-    assert config.credit.method == (credit if credit == "shape_grpo" else credit.partition("_")[0])
+    assert config.credit.method == ("shape_grpo" if credit.startswith("shape") else credit.partition("_")[0])
     assert config.cluster.device == ("cpu" if cluster == "cpu" else "cuda")
 
 
