@@ -140,6 +140,7 @@ Batch of a step
   responses: 64 prompts x 1 samples = 64, at most 1,536 new tokens
   optimizer steps: 4 epochs x 1 mini-batches of 64 = 4
   each optimizer step: 2 ranks x 4 micro-batches of 8
+  held-out prompts: up to 128 x 1 samples before the first step, every 50 steps and after the last
   the run: 200 steps, 12,800 responses, 800 optimizer steps
 
 """
