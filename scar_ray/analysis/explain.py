@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scar_ray.analysis.explanation import ExplainedToken, ExplainedUnit, Explanation
-from scar_ray.analysis.loading import load_reward_model
+from scar_ray.analysis.loading import load_reward_model, source
 from scar_ray.config.errors import UserError
 from scar_ray.config.load import load
 from scar_ray.config.schema import Config
@@ -32,7 +32,7 @@ from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, SequenceS
 from scar_ray.text.parse import parse
 
 if TYPE_CHECKING:
-    from scar_ray.scoring import RewardModel, Workload
+    from scar_ray.scoring import FunctionReward, RewardModel, Workload
 
 _CREDIT_KEYS = ("credit.",)
 _MODEL_KEYS = (
@@ -45,7 +45,7 @@ _MODEL_KEYS = (
 
 
 def explain(
-    reward_model: str | Path | RewardModel,
+    reward_model: str | Path | RewardModel | FunctionReward,
     prompt: str,
     response: str,
     credit: str | Sequence[str] = "scar_span",
@@ -55,7 +55,8 @@ def explain(
 ) -> list[Explanation]:
     """The score of one response, shared out: one explanation for each method of `credit`, in that order.
 
-    `reward_model` is a folder, a name on the hub, or a loaded `scar_ray.scoring.RewardModel` (with `attention=True`
+    `reward_model` is a folder, a name on the hub, a Python function (`rewards.py:score`, whose tokens are words; its
+    options are keys of `model.reward.options`), or a loaded `scar_ray.scoring.RewardModel` (with `attention=True`
     for "abc"). `credit` is one word of `credit=` or several: sparse, uniform, abc, prefix, scar_token, scar_span,
     scar_sentence, ospo, shape_grpo... `overrides` are keys of the configuration, such as `credit.budget=512`,
     `credit.masking=blank`, `model.reward.template=...`; those of the model only where it is not loaded yet. The model
@@ -70,7 +71,7 @@ def explain(
 
 
 def explain_many(
-    reward_model: str | Path | RewardModel,
+    reward_model: str | Path | RewardModel | FunctionReward,
     pairs: Iterable[tuple[str, str]],
     credit: str | Sequence[str] = "scar_span",
     *,
@@ -92,7 +93,7 @@ class _Method:
 
     word: str
     method: CreditMethod
-    model: RewardModel
+    model: RewardModel | FunctionReward
 
 
 class Explainer:
@@ -100,19 +101,22 @@ class Explainer:
 
     def __init__(
         self,
-        reward_model: str | Path | RewardModel,
+        reward_model: str | Path | RewardModel | FunctionReward,
         credit: str | Sequence[str] = "scar_span",
         *,
         overrides: Sequence[str] = (),
         device: str = "cpu",
     ) -> None:
         words = (credit,) if isinstance(credit, str) else tuple(credit)
-        configs = [load([f"credit={word}", *overrides]) for word in words]
         is_folder = isinstance(reward_model, str | Path)
+        named = source(str(reward_model)) if is_folder else []
+        configs = [load([f"credit={word}", *named, *overrides]) for word in words]
         _check_keys(overrides, (*_CREDIT_KEYS, *_MODEL_KEYS) if is_folder else _CREDIT_KEYS)
         attention = any(config.credit.method == "abc" for config in configs)
         if isinstance(reward_model, str | Path):
-            model = load_reward_model(str(reward_model), configs[0], device, attention=attention)
+            model: RewardModel | FunctionReward = load_reward_model(
+                str(reward_model), configs[0], device, attention=attention
+            )
         elif attention and not reward_model.gives_attention:
             raise ValueError("credit=abc: the reward model was loaded without attention; load it with attention=True")
         else:
@@ -194,7 +198,9 @@ def _built(config: Config) -> CreditMethod:
     return build(**config.credit.method_options(), parser=parser)
 
 
-def _evaluated(model: RewardModel, response: Response, plan: CreditPlan) -> tuple[Evaluation, Workload]:
+def _evaluated(
+    model: RewardModel | FunctionReward, response: Response, plan: CreditPlan
+) -> tuple[Evaluation, Workload]:
     """The answers to the plan, and what they took. UserError where the model cannot score the response."""
     from scar_ray.scoring import SampleFailed, name_of
 
@@ -240,6 +246,6 @@ def _check_keys(overrides: Sequence[str], allowed: tuple[str, ...]) -> None:
     """UserError for a key that would change nothing here."""
     for text in overrides:
         key = text.partition("=")[0]
-        if not key.startswith(allowed) or key == "model.reward.path":
+        if not key.startswith(allowed) or key in ("model.reward.path", "model.reward.function"):
             names = ", ".join(name + "KEY" if name.endswith(".") else name for name in allowed)
             raise UserError(f"{key}: has no effect on an explanation, which takes {names}; leave it out")

@@ -10,11 +10,31 @@ from scar_ray.config.model_folder import is_local, read_model_folder
 from scar_ray.config.schema import Config
 
 if TYPE_CHECKING:
-    from scar_ray.scoring import RewardModel
+    from scar_ray.scoring import FunctionReward, RewardModel
 
 
-def load_reward_model(path: str, config: Config, device: str, *, attention: bool = False) -> RewardModel:
-    """The reward model of a folder or of the hub, set up as `config` says. UserError where it cannot be had."""
+def source(reward_model: str) -> list[str]:
+    """The overrides that name a reward: a function, where it is written as one (`file.py:name`, `http`)."""
+    return [f"model.reward.function='{reward_model}'"] if ":" in reward_model or reward_model == "http" else []
+
+
+def load_reward_model(
+    path: str, config: Config, device: str, *, attention: bool = False
+) -> RewardModel | FunctionReward:
+    """The reward model of a folder or of the hub, or the function that `config` names, set up as `config` says.
+
+    UserError where it cannot be had.
+    """
+    if config.model.reward.function:
+        from scar_ray.scoring import FunctionReward
+
+        pool = config.cluster.reward
+        return FunctionReward(
+            config.model.reward,
+            masking=config.credit.masking,
+            batch_texts=pool.batch_texts,
+            parallel_calls=pool.parallel_calls,
+        )
     if is_local(path):
         try:
             read_model_folder(Path(path).expanduser())

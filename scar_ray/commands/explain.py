@@ -19,7 +19,9 @@ _PAGE_RESPONSES = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reward-model", required=True, metavar="M", help="folder or name on the hub")
+    parser.add_argument(
+        "--reward-model", required=True, metavar="M", help="folder, name on the hub, or FILE.py:FUNCTION"
+    )
     parser.add_argument("--prompt", metavar="TEXT", help="what the response answers; read as it stands, may be empty")
     parser.add_argument("--response", metavar="TEXT", help="begins with its own white space, if any")
     parser.add_argument("--file", type=Path, metavar="FILE", help="many: .jsonl(.gz) with columns prompt, response")

@@ -24,7 +24,9 @@ _KEYS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reward-model", required=True, metavar="M", help="folder or name on the hub")
+    parser.add_argument(
+        "--reward-model", required=True, metavar="M", help="folder, name on the hub, or FILE.py:FUNCTION"
+    )
     parser.add_argument(
         "--data",
         required=True,
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> int:
     from scar_ray.analysis.probe_table import as_text
 
-    result = _probe(parsed, _config(parsed.overrides, parsed.unit))
+    result = _probe(parsed, _config(parsed.reward_model, parsed.overrides, parsed.unit))
     print(as_text(result))
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
@@ -58,16 +60,17 @@ def run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _config(overrides: Sequence[str], unit: str) -> Config:
+def _config(reward_model: str, overrides: Sequence[str], unit: str) -> Config:
+    from scar_ray.analysis.loading import source
     from scar_ray.config.errors import UserError
     from scar_ray.config.load import load
 
     for text in overrides:
         key = text.partition("=")[0]
-        if not key.startswith(_KEYS) or key == "model.reward.path":
+        if not key.startswith(_KEYS) or key in ("model.reward.path", "model.reward.function"):
             names = ", ".join(name + "KEY" if name.endswith(".") else name for name in _KEYS)
             raise UserError(f"{key}: has no effect on a probe, which takes {names}; leave it out")
-    return load([*overrides, f"credit.unit={unit}"])
+    return load([*source(reward_model), *overrides, f"credit.unit={unit}"])
 
 
 def _probe(parsed: argparse.Namespace, config: Config) -> ProbeResult:

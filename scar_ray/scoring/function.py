@@ -33,6 +33,7 @@ from scar_ray.records import CreditPlan, Evaluation, Response, Sample
 from scar_ray.scoring.encoding import char_ranges
 from scar_ray.scoring.errors import RewardUnavailable, SampleFailed, name_of
 from scar_ray.scoring.loading import load_function
+from scar_ray.scoring.words import Words
 from scar_ray.scoring.workload import Workload
 
 WAITING_CALLS = 8
@@ -58,6 +59,7 @@ class FunctionReward:
     """A user's function as reward r(x, y) and game v(S)."""
 
     gives_attention = False
+    appends_eos = False
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class FunctionReward:
         parallel_calls: int | None = None,
     ) -> None:
         """ValueError where the function cannot be loaded or does not take its options."""
+        self.tokenizer = Words()
         self._name, self._batch_texts = config.function, batch_texts
         self._function = load_function(config)
         waits = getattr(self._function, "waits", False) or is_async(self._function)

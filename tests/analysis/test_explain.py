@@ -292,3 +292,23 @@ def test_a_score_that_is_not_finite_is_one_line(reward_folders: dict[str, Path],
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"^response ' good': the reward model returned nan as its score$"):
         explain(tmp_path, PROMPT, " good", "sparse")
+
+
+RULES = f"{Path(__file__).resolve().parents[2] / 'examples/rewards.py'}:praise"
+
+
+def test_a_python_function_is_explained_in_words() -> None:
+    """Four words are free, the fifth costs 0.1, shared by the two phrases; one praises, one blames."""
+    words, spans = explain(
+        RULES,
+        "It is",
+        " great, but far too dull.",
+        ["scar_word", "scar_span"],
+        overrides=["model.reward.options.length=4"],
+    )
+    assert words.score == pytest.approx(-0.1)
+    assert [token.text for token in words.tokens] == [" great", ",", " but", " far", " too", " dull", "."]
+    assert [unit.text for unit in spans.units] == [" great,", " but far too dull."]
+    assert [unit.credit for unit in spans.units] == pytest.approx([0.95, -1.05])
+    with pytest.raises(UserError, match=r"^credit=abc needs a model's attention, .*:praise has none; use another"):
+        explain(RULES, "It is", " great", "abc")

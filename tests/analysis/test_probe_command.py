@@ -133,3 +133,15 @@ def test_the_probe_needs_no_ray() -> None:
     program = "import sys, scar_ray.commands.probe, scar_ray.analysis.probe_page; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_python_function_is_probed_with_the_maskings_that_texts_have(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = f"{Path(__file__).resolve().parents[2] / 'examples/rewards.py'}:praise"
+    out = tmp_path / "probe.json"
+    assert cli.main(["probe", "--reward-model", rules, "--data", str(data), "--count", "20", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert list(found["maskings"]) == ["delete", "blank"]
+    assert list(found["unsupported"]) == ["mask", "pad", "attention"]
+    assert "reads text; use delete or blank" in capsys.readouterr().out
