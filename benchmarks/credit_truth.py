@@ -1,6 +1,6 @@
 """How near the credits of every method are to the truth, on reviews of the demo's grammar.
 
-    python benchmarks/credit_truth.py [--reviews 100]
+    python benchmarks/credit_truth.py [--reviews 40]
 
 The grammar knows what each word contributes (`scar_ray.tasks.truth`). Every method shares out two values: the score
 of the demo's reward model (trained first where the cache has none), and the true sentiment itself. With the second
@@ -56,7 +56,7 @@ MEASURES = {"rank_correlation": rank_correlation, "sign_accuracy": sign_accuracy
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reviews", type=int, default=100)
+    parser.add_argument("--reviews", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "credit_truth")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,6 @@ def _plot(result: dict[str, Any], path: Path) -> None:
         axis.set(title=title, yticks=range(len(names)), yticklabels=names)
         axis.grid(axis="x", alpha=0.3)
     axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8, loc="lower left")
+    axes[0].legend(fontsize=8, loc="upper right")
     figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
