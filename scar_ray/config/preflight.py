@@ -219,12 +219,15 @@ def _disk(config: Config, n_parameters: int) -> Iterator[str]:
     models = 2 if config.algorithm.has_critic and config.algorithm.critic.kind == "separate" else 1
     trained = 0 if config.model.policy.lora else n_parameters
     # A new checkpoint is complete before the oldest one goes.
-    need = trained * _STATE_BYTES * models * (config.trainer.keep_checkpoints + 1) + n_parameters * 4 + _LOGS_BYTES
+    # The best policy so far keeps a checkpoint of its own, and is exported like the final one.
+    best = int(config.eval.every > 0)
+    checkpoints = config.trainer.keep_checkpoints + 1 + best
+    need = trained * _STATE_BYTES * models * checkpoints + n_parameters * 4 * (1 + best) + _LOGS_BYTES
     free = shutil.disk_usage(ancestor).free
     if free < need:
         yield (
             f"runs={config.runs}: the disk has {free / 2**30:.1f} GiB free, the run needs about "
-            f"{need / 2**30:.1f} GiB for {config.trainer.keep_checkpoints} + 1 checkpoints; "
+            f"{need / 2**30:.1f} GiB for {config.trainer.keep_checkpoints} + {1 + best} checkpoints; "
             "free some space or set runs to another disk"
         )
 

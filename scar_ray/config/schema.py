@@ -286,6 +286,7 @@ class TrainerConfig(Section):
     steps: Count = 200
     checkpoint_every: Count = 50
     keep_checkpoints: Count = 2
+    """The newest ones; that of the best evaluation is kept besides."""
     sample_every: Count = 10
     """Steps between sample responses written with their credits."""
     samples_kept: Count = 8

@@ -188,8 +188,7 @@ def start(config: Config, log: Log) -> Actors:
     roles = {role.name: role for role in plan.roles}
     group = reserve(plan, config.cluster, log)
     starter = Starter(config, group, bundle_order(plan, group))
-    handles: dict[str, Any] = {}
-    try:
+    with all_or_none(group) as handles:
         for name, handle in (
             *start_engines(starter, roles["rollout"]),
             *_start_learner(starter, roles["learner"]),
@@ -198,11 +197,25 @@ def start(config: Config, log: Log) -> Actors:
             handles[name] = handle
         wait_ready(handles)
         return _connect(config, starter, roles, handles)
+
+
+@contextlib.contextmanager
+def all_or_none(group: PlacementGroup) -> Iterator[dict[str, Any]]:
+    """Handles of actors by name, to be filled; if anything fails, all of them end and the placement is given back."""
+    handles: dict[str, Any] = {}
+    try:
+        yield handles
     except BaseException:
         for handle in handles.values():
             ray.kill(handle, no_restart=True)
         remove_placement_group(group)
         raise
+
+
+def actors_of(handles: dict[str, Any], role: str) -> tuple[list[Any], list[str]]:
+    """Handles and names of a role's actors."""
+    names = [name for name in handles if name.startswith(role)]
+    return [handles[name] for name in names], names
 
 
 def transfer_backend(cluster: ClusterConfig) -> str:
@@ -279,15 +292,11 @@ def wait_ready(handles: dict[str, Any]) -> None:
 
 
 def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:
-    def of(role: str) -> tuple[list[Any], list[str]]:
-        names = [name for name in handles if name.startswith(role)]
-        return [handles[name] for name in names], names
-
-    engines, engine_names = of("rollout")
-    learner = RayLearner(*of("learner"))
+    engines, engine_names = actors_of(handles, "rollout")
+    learner = RayLearner(*actors_of(handles, "learner"))
     backend, width = transfer_backend(config.cluster), config.cluster.rollout.tensor_parallel
     learner.open_transfer(backend, engines, width, starter.address(roles["learner"]))
-    rewards, reward_names = of("reward")
+    rewards, reward_names = actors_of(handles, "reward")
     return Actors(
         rollout=RayRolloutPool(engines, engine_names),
         reward=RayRewardPool(rewards, reward_names, config.cluster.reward.responses_per_task),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
-from ray.util.placement_group import remove_placement_group
 
 from scar_ray.config.placement import Role, placement
 from scar_ray.config.schema import Config
@@ -26,8 +25,7 @@ def start(config: Config, policy: str, log: cluster.Log) -> cluster.Actors:
     group = cluster.reserve(plan, config.cluster, log)
     starter = cluster.Starter(config, group, cluster.bundle_order(plan, group))
     of_policy = cluster.Starter(with_policy(config, policy), group, starter.order)
-    handles: dict[str, Any] = {}
-    try:
+    with cluster.all_or_none(group) as handles:
         for name, handle in (
             *cluster.start_engines(of_policy, roles["rollout"]),
             *_start_likelihoods(starter, roles["learner"], policy),
@@ -35,20 +33,10 @@ def start(config: Config, policy: str, log: cluster.Log) -> cluster.Actors:
         ):
             handles[name] = handle
         cluster.wait_ready(handles)
-    except BaseException:
-        for handle in handles.values():
-            ray.kill(handle, no_restart=True)
-        remove_placement_group(group)
-        raise
-
-    def of(role: str) -> tuple[list[Any], list[str]]:
-        names = [name for name in handles if name.startswith(role)]
-        return [handles[name] for name in names], names
-
     return cluster.Actors(
-        rollout=RayRolloutPool(*of("rollout")),
-        reward=RayRewardPool(*of("reward"), config.cluster.reward.responses_per_task),
-        learner=RayLearner(*of("learner")),
+        rollout=RayRolloutPool(*cluster.actors_of(handles, "rollout")),
+        reward=RayRewardPool(*cluster.actors_of(handles, "reward"), config.cluster.reward.responses_per_task),
+        learner=RayLearner(*cluster.actors_of(handles, "learner")),
         handles=tuple(handles.values()),
         names=tuple(handles),
         group=group,

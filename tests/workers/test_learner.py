@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import learner_bench as bench
@@ -49,6 +50,28 @@ def trained(learners, models, sequences, tmp_path_factory):
         state = bench.state(learner, tmp_path_factory.mktemp(critic))
         results[critic] = batch, metrics, state, before, after
     return results
+
+
+def test_an_evaluation_may_be_of_any_size_and_sampled_in_another_way(learners, models, sequences, trained):
+    """Three rows on two ranks: the numbers are those of one rank, under the temperature that they were sampled with."""
+    three = Sequences(sequences.prompt_ids[:3], sequences.response_ids[:3])
+    learner = learners(bench.learner_options(models["llama"], ranks=2))
+    _, _, _, before, _ = trained["shared"]
+    width = max(three.lengths)
+    found = learner.forward(three)
+    assert_same(
+        found,
+        Forward(*(array[:3, :width] for array in (before.logprobs_BT, before.ref_logprobs_BT, before.values_BT))),
+        1e-5,
+    )
+    hot = learner.forward(
+        three, bench.learner_options(models["llama"]).sampling.model_copy(update={"temperature": 1e4})
+    )
+    assert hot.logprobs_BT[three.mask_BT] == pytest.approx(-np.log(learner_vocabulary(models)), abs=0.02)
+
+
+def learner_vocabulary(models) -> int:
+    return int(json.loads((models["llama"] / "config.json").read_text())["vocab_size"])
 
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])

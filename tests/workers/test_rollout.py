@@ -193,3 +193,11 @@ def test_a_killed_engine_is_named(stand_ins: list[Any], tmp_path: Path) -> None:
     ray.kill(stand_ins[1])
     with pytest.raises(ActorFailed, match=r"^rollout-1: died: it was killed by `ray.kill`"):
         next(arriving)
+
+
+def test_an_evaluation_may_sample_in_another_way(engines: list[Any], responses: list[Any]) -> None:
+    pool = RayRolloutPool(engines, ["rollout-0", "rollout-1"])
+    asked = bench.requests(PROMPTS, samples=2)
+    short = list(pool.generate(asked, Sampling(min_new_tokens=5, max_new_tokens=5, temperature=0.7)))
+    assert {response.n_content for response in short} == {5}
+    assert max(response.n_tokens for response in bench.generate(engines, asked)) > 5, "only for that one call"
