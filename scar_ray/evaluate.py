@@ -13,13 +13,12 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.load import load, load_resolved
 from scar_ray.config.preflight import preflight_evaluation
 from scar_ray.config.schema import Config, RewardModelConfig
-from scar_ray.judge.responses import write_alpaca, write_responses
+from scar_ray.judge.responses import RESULTS, write_alpaca, write_responses
 from scar_ray.report.frame import write_whole
 from scar_ray.run import with_models
 from scar_ray.trainer.best import BEST
 from scar_ray.trainer.evaluation import Evaluator, Measured, summary
 
-RESULTS = "results.json"
 FINAL = "policy"
 """Folder of the last policy in a run folder."""
 

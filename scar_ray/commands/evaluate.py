@@ -34,7 +34,8 @@ def run(parsed: argparse.Namespace) -> int:
     overrides = [word for word in parsed.words if "=" in word]
     if not paths:
         raise ValueError("which policy? give a run folder, or the folder of a policy with task= and what it needs")
-    from scar_ray.evaluate import RESULTS, evaluate, target
+    from scar_ray.evaluate import evaluate, target
+    from scar_ray.judge.responses import RESULTS
 
     targets = [target(path, overrides, parsed.config_dir, best=parsed.best) for path in paths]
     out = parsed.out or targets[0].config.runs / f"eval-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -13,6 +13,8 @@ from scar_ray.report.frame import write_whole
 
 EVALUATIONS = "eval"
 """Folder in a run folder with the responses of each evaluation, `step-NNNNNN.jsonl`."""
+RESULTS = "results.json"
+"""What `scar-ray eval` found, in the folder with the responses."""
 _COLUMNS = (("prompt", "response"), ("instruction", "output"))
 """Names of prompt and response: ours, and AlpacaEval's."""
 
@@ -32,7 +34,7 @@ class Answers:
     name: str
     file: Path
     task: str
-    """The run's task; empty where the file does not belong to a run."""
+    """The task that they are for; empty where nothing says so."""
     rows: tuple[Answer, ...]
 
 
@@ -76,9 +78,21 @@ def read_answers(path: Path) -> Answers:
     rows = tuple(_answer(record, f"{file}, response {n}") for n, record in enumerate(_records(file), start=1))
     if not rows:
         raise UserError(f"{file}: holds no responses")
-    run = file.parent.parent / "run.json"
-    task = json.loads(run.read_text(encoding="utf-8")).get("task", "") if run.is_file() else ""
-    return Answers(path.resolve().name.partition(".")[0], file, task, rows)
+    name = path.resolve().name
+    if not path.is_dir():
+        name = name.removesuffix(".jsonl").removesuffix(".json").removesuffix(".alpaca")
+    return Answers(name, file, _task(file, name), rows)
+
+
+def _task(file: Path, name: str) -> str:
+    """The task of the run that the file lies in, or of the evaluation that wrote it; empty where neither is known."""
+    run, evaluation = file.parent.parent / "run.json", file.parent / RESULTS
+    if run.is_file():
+        return str(json.loads(run.read_text(encoding="utf-8")).get("task", ""))
+    if evaluation.is_file():
+        rows = json.loads(evaluation.read_text(encoding="utf-8"))
+        return next((str(row["task"]) for row in rows if row["name"] == name), "")
+    return ""
 
 
 def _records(file: Path) -> list[Any]:

@@ -145,6 +145,14 @@ def test_responses_come_back_from_a_run_a_file_and_alpacas_json(tmp_path: Path) 
     assert read_answers(write_responses(tmp_path / "x.jsonl", rows)).rows[2] == Answer("Q", " ü\n")
 
 
+def test_the_task_of_a_file_is_that_of_the_evaluation_beside_it(tmp_path: Path) -> None:
+    rows = [record(0, 0, "P", "one")]
+    (tmp_path / "results.json").write_text(json.dumps([{"name": "a-1.5", "task": "hh"}, {"name": "b", "task": "tldr"}]))
+    for name, task in (("a-1.5.jsonl", "hh"), ("b.alpaca.json", "tldr"), ("c.jsonl", "")):
+        found = read_answers(write_responses(tmp_path / name, rows))
+        assert (found.name, found.task) == (name.partition(".json")[0].removesuffix(".alpaca"), task)
+
+
 def test_a_resumed_run_forgets_the_responses_of_steps_that_it_does_again(tmp_path: Path) -> None:
     for step in (0, 50, 100, 1_000_000):
         write_responses(tmp_path / f"eval/step-{step:06d}.jsonl", [])
