@@ -16,7 +16,7 @@ from scar_ray.workers.modeling import TokenPolicy, load_policy, pad
 
 
 class LikelihoodRank:
-    """One rank with its shard of two frozen models; answers `forward` as a learner's rank does, values all 0."""
+    """One rank with its shard of two frozen models; answers `forward` as the rank of a learner without a critic."""
 
     def __init__(self, rank: int, options: LearnerOptions, policy: str, address: tuple[str, int]) -> None:
         """`policy` is evaluated against the reference at `options.model.policy.path`."""
@@ -51,10 +51,8 @@ class LikelihoodRank:
         return self._busy_s
 
     @torch.no_grad()
-    def forward(
-        self, share: RankShare, sampling: Sampling | None = None
-    ) -> tuple[Float32Array, Float32Array, Float32Array]:
-        """Log-probabilities and reference log-probabilities of this rank's rows, each (rows, T), and zeros."""
+    def forward(self, share: RankShare, sampling: Sampling | None = None) -> tuple[Float32Array, Float32Array, None]:
+        """Log-probabilities and reference log-probabilities of this rank's rows, each (rows, T); no values."""
         started = time.perf_counter()
         width = max(map(len, share.response_ids))
         columns: tuple[list[Float32Array], ...] = ([], [])
@@ -65,4 +63,4 @@ class LikelihoodRank:
                 column.append(widened(model(batch, sampling=sampling).logprobs_RT, batch.mask_RT, width))
         self._busy_s += time.perf_counter() - started
         logprobs, reference = (np.concatenate(column) for column in columns)
-        return logprobs, reference, np.zeros_like(logprobs)
+        return logprobs, reference, None
