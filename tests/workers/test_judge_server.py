@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -37,7 +38,8 @@ def server(models: dict[str, Path], tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["vllm", "serve", str(model), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    program = str(Path(sys.executable).with_name("vllm"))
+    command = [program, "serve", str(model), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
     command += ["--kv-cache-memory-bytes", str(64 * 2**20), "--block-size", "32", "--no-enable-chunked-prefill"]
     command += ["--chat-template", str(tmp_path / "chat.jinja")]
