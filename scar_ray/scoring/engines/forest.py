@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scar_ray.scoring.encoding import Encoded
 IntArray = NDArray[np.int64]
 
 MAX_TOKEN = 2**32 - 1
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,7 @@ def plant(sequences: Sequence[Encoded], reads: Sequence[int]) -> Forest:
     keys_CL, lengths_C = _keys(sequences, reads)
     order_C = np.argsort(keys_CL.view(f"S{keys_CL.itemsize * keys_CL.shape[1]}")[:, 0], kind="stable")
     keys_CL, lengths_C = keys_CL[order_C], lengths_C[order_C]
-    shared_C = np.zeros(len(order_C), dtype=np.int64)
-    for row in range(1, len(order_C)):
-        same = keys_CL[row] == keys_CL[row - 1]
-        shared_C[row] = lengths_C[row] if same.all() else same.argmin()
+    shared_C = _shared_with_the_row_before(keys_CL, lengths_C)
     starts_C = np.append(0, np.cumsum(lengths_C - shared_C))
     steps_L = np.arange(keys_CL.shape[1])
     is_new_CL = (steps_L >= shared_C[:, None]) & (steps_L < lengths_C[:, None])
@@ -81,16 +80,30 @@ def _keys(sequences: Sequence[Encoded], reads: Sequence[int]) -> tuple[NDArray[n
     the bytes of the rows sort as the rows.
     """
     gaps = any(sequence.hidden for sequence in sequences)
-    keys_CL = np.zeros((len(sequences), 1 + max(reads)), dtype=">u8" if gaps else ">u4")
-    lengths_C = np.empty(len(sequences), dtype=np.int64)
-    for row, (sequence, read) in enumerate(zip(sequences, reads, strict=True)):
-        tokens = np.fromiter(sequence.ids, dtype=np.int64, count=read + 1)
+    lengths_C = np.asarray(reads, dtype=np.int64) + 1
+    keys_CL = np.zeros((len(sequences), lengths_C.max()), dtype=">u8" if gaps else ">u4")
+    tokens = (sequence.ids[:length] for sequence, length in zip(sequences, lengths_C.tolist(), strict=True))
+    flat = np.fromiter(chain.from_iterable(tokens), dtype=np.int64, count=int(lengths_C.sum()))
+    keys_CL[np.arange(keys_CL.shape[1]) < lengths_C[:, None]] = flat + 1
+    for row, sequence in enumerate(sequences):
         if sequence.hidden:
-            positions = np.delete(np.arange(len(tokens)), [p for p in sequence.hidden if p <= read])
-            tokens = tokens[positions] + ((np.diff(positions, prepend=-1) - 1) << 32)
-        lengths_C[row] = len(tokens)
-        keys_CL[row, : len(tokens)] = tokens + 1
+            hidden = [position for position in sequence.hidden if position <= reads[row]]
+            positions = np.delete(np.arange(lengths_C[row]), hidden)
+            seen = keys_CL[row, positions] + ((np.diff(positions, prepend=-1) - 1) << 32)
+            lengths_C[row] = len(positions)
+            keys_CL[row] = 0
+            keys_CL[row, : len(positions)] = seen
     return keys_CL, lengths_C
+
+
+def _shared_with_the_row_before(keys_CL: NDArray[np.unsignedinteger], lengths_C: IntArray) -> IntArray:
+    """Tokens that each row has in common with the row before it; of the rows in depth-first order."""
+    shared_C = np.zeros(len(keys_CL), dtype=np.int64)
+    for first in range(1, len(keys_CL), ROWS_AT_ONCE):
+        last = min(first + ROWS_AT_ONCE, len(keys_CL))
+        differs = keys_CL[first:last] != keys_CL[first - 1 : last - 1]
+        shared_C[first:last] = np.where(differs.any(1), differs.argmax(1), lengths_C[first:last])
+    return shared_C
 
 
 def _exits(shared_C: IntArray, lengths_C: IntArray, starts_C: IntArray) -> IntArray:

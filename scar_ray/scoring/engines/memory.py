@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from scar_ray.scoring.engines.blocks import Block
 from scar_ray.scoring.engines.classifier import Classifier
 
 Result = TypeVar("Result")
@@ -40,6 +41,10 @@ class Footprint:
     """One query and key: masks, and scores where attention computes them."""
     key: int
     """Keys and values of one token in one layer as attention reads them."""
+    tree_pair: int
+    """One node and one key that is not common to its block."""
+    tree_common: int
+    """One node and one key that is common to its block: scores where no fused kernel computes them."""
 
     @classmethod
     def of(cls, classifier: Classifier) -> Footprint:
@@ -49,11 +54,15 @@ class Footprint:
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
         scores = heads * (size + 4) if config._attn_implementation == "eager" else 0
+        attended = heads * head
+        capped = scores if getattr(config, "attn_logit_softcapping", None) else 0
         return cls(
-            token=size * (8 * hidden + 4 * heads * head + 3 * inner) + 8 * hidden,
+            token=max(size * (3 * hidden + 4 * inner), size * (2 * hidden + 9 * attended) + 8 * attended),
             cached=2 * size * kv_heads * head * config.num_hidden_layers,
             pair=2 * size + 6 + scores,
-            key=4 * size * heads * head,
+            key=4 * size * attended,
+            tree_pair=2 + size * (1 + heads // kv_heads) + 2 * capped,
+            tree_common=2 * capped,
         )
 
     def plain_tokens(self, budget: int, longest: int) -> int:
@@ -64,13 +73,13 @@ class Footprint:
         """The same for sequences with a cache each, which is copied layer by layer."""
         return max(budget // (self.token + self.key + self.pair * longest + 3 * self.cached), longest)
 
-    def block(self, budget: int, depth: int, most: int) -> int:
-        """Nodes of a block behind up to `depth` cached ones that fit the budget, at most `most`, at least one."""
-
-        def needed(nodes: int) -> int:
-            keys = depth + nodes
-            return nodes * self.token + keys * (nodes * self.pair + self.key) + (2 * depth + 2 * nodes) * self.cached
-
-        while most > 1 and needed(most) > budget:
-            most //= 2
-        return most
+    def of_block(self, block: Block) -> int:
+        """Bytes of a block of a forest: its nodes' activations, two paths, and the keys and masks of its pieces."""
+        pieces = [*block.pieces, *block.windowed_pieces]
+        keys = max(piece.keys for piece in pieces) + block.path + len(block)
+        return (
+            len(block) * (self.token + block.common * self.tree_common)
+            + (block.path + block.path_kept + len(block.kept_M)) * self.cached
+            + keys * self.key
+            + sum(piece.pairs for piece in pieces) * self.tree_pair
+        )

@@ -1,33 +1,41 @@
-"""Every node of the sequences' forest computed once: blocks of nodes with an ancestor mask over cached ancestors.
+"""Every node of the sequences' forest computed once, in blocks, by an attention function of Transformers' interface.
 
-A block is a run of nodes in depth-first order. What its nodes attend to is in the block itself or on the path from
-the root to the block's first node, so the keys and values of that one path are all that is kept between blocks.
+The model computes a block of nodes as one sequence with positions of our own; only its attention knows that these are
+branches of a tree. It keeps the keys and values of the path that the next block needs, layer by layer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from scar_ray.scoring.encoding import Encoded
-from scar_ray.scoring.engines.classifier import Classifier, KeysAndValues, cache_of
+from scar_ray.scoring.engines.attention import Attended, Scores, attend, merged
+from scar_ray.scoring.engines.blocks import Block, Chunks, Run, boundaries
+from scar_ray.scoring.engines.classifier import Classifier, KeysAndValues
 from scar_ray.scoring.engines.forest import Forest, IntArray, plant, read_position
 from scar_ray.scoring.engines.memory import Footprint, attempt
 from scar_ray.scoring.engines.plain import PlainBatches
 
 log = logging.getLogger(__name__)
 
-BLOCK = {"cpu": 384, "cuda": 4096}
-"""Nodes of a block where memory allows: more waste attention on masked pairs, fewer do not fill the device."""
-FOREST_CELLS = 2**24
-"""Largest table of sequences times length that a forest of several responses is made from."""
+BLOCK = {"cpu": 2048, "cuda": 16384}
+"""Nodes of a block where memory allows: fewer do not fill the device."""
+CHUNK = {"cpu": 64, "cuda": 128}
+"""Nodes that share gathered keys: more waste attention on masked pairs, fewer gather more keys."""
+FOREST_CELLS = 2**21
+"""Largest table of sequences times length that a forest is made from: bounds memory, and the device can compute one
+forest while the next is planted."""
+ATTENTION = "scar_ray_trie"
 
 
 class TrieBlocks:
@@ -35,11 +43,22 @@ class TrieBlocks:
 
     name = "trie"
 
-    def __init__(self, classifier: Classifier, plain: PlainBatches, *, memory: int, block: int | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        plain: PlainBatches,
+        *,
+        memory: int,
+        block: int | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        kinds = set(getattr(classifier.config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+        if kinds:
+            raise ValueError(f"layers of kind {', '.join(sorted(kinds))}")
         self._classifier, self._plain, self._memory = classifier, plain, memory
         self._block = block or BLOCK[classifier.device.type]
+        self._chunk = chunk or CHUNK[classifier.device.type]
         self._footprint = Footprint.of(classifier)
-        self._masks = mask_kinds(classifier.config)
 
     @torch.no_grad()
     def scores(
@@ -47,6 +66,7 @@ class TrieBlocks:
     ) -> tuple[NDArray[np.float64], int]:
         """Scores and nodes computed; see `Engine`."""
         scores, computed = np.empty(len(sequences)), 0
+        found: list[tuple[list[int], IntArray, torch.Tensor]] = []
         reads = [read_position(sequence, self._classifier.pad) for sequence in sequences]
         unread = [row for row, read in enumerate(reads) if read is None]
         if unread:
@@ -54,13 +74,16 @@ class TrieBlocks:
         for rows in self._forests(sequences, [[r for r in group if reads[r] is not None] for group in groups]):
             forest = plant([sequences[row] for row in rows], [reads[row] for row in rows])
             nodes, places = np.unique(forest.reads_C, return_inverse=True)
-            scores[rows] = self._read_nodes(forest, nodes)[places]
+            found.append((rows, places, self._read_nodes(forest, nodes)))
             computed += len(forest)
+        # Only now: a device computes one forest while the next is planted.
+        for rows, places, logits in found:
+            scores[rows] = self._classifier.scores(logits)[places]
         return scores, computed
 
     @staticmethod
     def _forests(sequences: Sequence[Encoded], groups: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Rows of the forests: neighbouring groups together while their table is small."""
+        """Rows of the forests: neighbouring groups together while their table is small; a large group in parts."""
         forests: list[list[int]] = []
         longest = 0
         for group in groups:
@@ -68,77 +91,202 @@ class TrieBlocks:
             if forests and (len(forests[-1]) + len(group)) * longest <= FOREST_CELLS:
                 forests[-1] += group
             elif group:
-                forests.append(list(group))
                 longest = max(len(sequences[row]) for row in group)
+                most = max(FOREST_CELLS // longest, 1)
+                rows = list(group)
+                if len(rows) > most:  # neighbours in this order have most in common
+                    rows.sort(key=lambda row: sequences[row].ids)
+                forests += [rows[first : first + most] for first in range(0, len(rows), most)]
         return forests
 
-    def _read_nodes(self, forest: Forest, nodes: IntArray) -> NDArray[np.float64]:
-        """Scores of the nodes, which are increasing."""
-        block = self._footprint.block(self._memory, forest.depth, min(self._block, len(forest)))
-        path, cached = np.empty(0, dtype=np.int64), []
-        logits, start = [], 0
+    def _read_nodes(self, forest: Forest, nodes: IntArray) -> torch.Tensor:
+        """Logits of the nodes, which are increasing."""
+        starts = boundaries(forest, self._block, self._chunk)
+        attention, logits, start = TreeAttention(self._classifier), [], 0
+        path_P = np.empty(0, dtype=np.int64)
         while start < len(forest):
-            end = min(start + block, len(forest))
-            output = attempt(partial(self._forward, forest, path, cached, start, end), divisible=block > 1)
+            block = self._next_block(forest, path_P, start, starts, attention.window)
+            output = attempt(partial(self._forward, forest, block, attention), divisible=len(block) > 1)
             if output is None:
-                block //= 2
-                self._block = min(self._block, block)
-                log.warning("out of device memory: blocks of %d nodes from here on", block)
+                self._block = len(block) // 2
+                log.warning("out of device memory: blocks of %d nodes from here on", self._block)
                 continue
-            first, last = np.searchsorted(nodes, (start, end))
+            attention.advance()
+            first, last = np.searchsorted(nodes, (start, block.end))
             hidden = output.last_hidden_state[0, self._tensor(nodes[first:last] - start)]
             logits.append(self._classifier.model.score(hidden))
-            ancestors = np.append(path, np.arange(start, end))
-            kept = np.flatnonzero(forest.exits_N[ancestors] > end)
-            path, cached, start = ancestors[kept], self._selected(output.past_key_values, kept), end
-        return self._classifier.scores(torch.cat(logits))
+            path_P, start = block.next_path_P, block.end
+        return torch.cat(logits)
 
-    def _forward(self, forest: Forest, path: IntArray, cached: list[KeysAndValues], start: int, end: int) -> Any:
-        """The model's output on a block of nodes; `path` are the ancestors of the first whose states are cached."""
-        keys = np.append(path, np.arange(start, end))
-        positions_M, positions_K = forest.positions_N[start:end], forest.positions_N[keys]
-        nodes_M, keys_K, exits_K = (self._tensor(x) for x in (np.arange(start, end), keys, forest.exits_N[keys]))
-        visible_MK = (keys_K <= nodes_M[:, None]) & (nodes_M[:, None] < exits_K)
-        return self._classifier.backbone(
-            input_ids=self._tensor(forest.tokens_N[start:end])[None],
-            position_ids=self._tensor(positions_M)[None],
-            attention_mask=self._masks_of(visible_MK, self._tensor(positions_M), self._tensor(positions_K)),
-            past_key_values=cache_of(cached),
-            use_cache=True,
-        )
+    def _next_block(self, forest: Forest, path_P: IntArray, start: int, starts: IntArray, window: int | None) -> Block:
+        """The largest block from `start` on that fits the memory and holds no other node of `starts`."""
+        behind = starts[np.searchsorted(starts, start, side="right") :][:1]
+        end = min(start + self._block, len(forest), *behind.tolist())
+        while True:
+            block = Block(forest, path_P, start, end, self._chunk, window)
+            needed = self._footprint.of_block(block)
+            if len(block) == 1 or needed <= self._memory:
+                return block
+            end = start + max(1, min(len(block) - 1, int(0.9 * len(block) * self._memory / needed)))
 
-    def _masks_of(self, visible_MK: torch.Tensor, positions_M: torch.Tensor, positions_K: torch.Tensor) -> Any:
-        """The masks to add to the attention scores, as the model takes them: one, or one for each kind of layer."""
-        dtype = next(self._classifier.model.parameters()).dtype
-
-        def added(window: int | None) -> torch.Tensor:
-            visible = visible_MK
-            if window is not None:
-                visible = visible & (positions_M[:, None] - positions_K < window)
-            mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-            return mask.masked_fill_(~visible, torch.finfo(dtype).min)[None, None]
-
-        masks = {kind: added(window) for kind, window in self._masks.items()}
-        return masks.get("", masks)
-
-    def _selected(self, cache: DynamicCache, kept: IntArray) -> list[KeysAndValues]:
-        rows = self._tensor(kept)
-        return [(layer.keys.index_select(2, rows), layer.values.index_select(2, rows)) for layer in cache.layers]
+    def _forward(self, forest: Forest, block: Block, attention: TreeAttention) -> Any:
+        """The model's output on a block of nodes."""
+        nodes = slice(block.start, block.end)
+        with attention.on(block):
+            return self._classifier.backbone(
+                input_ids=self._tensor(forest.tokens_N[nodes])[None],
+                position_ids=self._tensor(forest.positions_N[nodes])[None],
+                # Models take masks of four dimensions as they are; the attention function needs none.
+                attention_mask=torch.zeros((1, 1, 1, 1), device=self._classifier.device),
+                use_cache=False,
+            )
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self._classifier.device)
+        return on_device(array, self._classifier.device)
 
 
-def mask_kinds(config: Any) -> dict[str, int | None]:
-    """Attention window (None: all) by kind of layer, for models that mix kinds; of the one kind "" for the others.
+class TreeAttention:
+    """The attention of all layers to the branches of one forest, block by block.
 
-    ValueError for kinds that are neither full nor sliding attention.
+    Shapes: G key heads, R query heads for each, M nodes of the block, D size of a head.
     """
-    kinds = set(getattr(config, "layer_types", None) or [])
-    window = getattr(config, "sliding_window", None)
-    unknown = kinds - {"full_attention", "sliding_attention"}
-    if unknown:
-        raise ValueError(f"layers of kind {', '.join(sorted(unknown))}")
-    if "sliding_attention" in kinds:
-        return {"full_attention": None, "sliding_attention": window}
-    return {"": None if kinds else window}
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._config, self._device = classifier.config, classifier.device
+        self.window = getattr(classifier.config, "sliding_window", None)
+        """Of the layers that attend to so many positions only."""
+        self._capped = classifier.config._attn_implementation != "sdpa"  # which leaves caps of scores out
+        self._path: dict[int, KeysAndValues] = {}
+        self._next: dict[int, KeysAndValues] = {}
+
+    @contextmanager
+    def on(self, block: Block) -> Iterator[None]:
+        """Inside, the model's layers attend as nodes of the block."""
+        self._block, self._next = block, {}
+        self._kept = on_device(block.kept_M - block.start, self._device)
+        self._places: dict[int, torch.Tensor] = {}
+        self._biases: dict[tuple[int, int], torch.Tensor] = {}
+        usual, token = self._config._attn_implementation, _current.set(self)
+        self._config._attn_implementation = ATTENTION
+        try:
+            yield
+        finally:
+            self._config._attn_implementation = usual
+            _current.reset(token)
+
+    def advance(self) -> None:
+        """The block is done: the next one starts behind its path."""
+        self._path = self._next
+
+    def layer(
+        self, index: int, query: torch.Tensor, kv: KeysAndValues, scale: float, cap: float | None, windowed: bool
+    ) -> torch.Tensor:
+        """Attention (1, M, G * R, D) of layer `index`; queries (1, G * R, M, D), keys and values (1, G, M, D)."""
+        block, how = self._block, Scores(scale, cap if self._capped else None)
+        path = self._path.get(index, (kv[0][:, :, :0], kv[1][:, :, :0]))
+        self._next[index] = (self._kept_of(path[0], kv[0]), self._kept_of(path[1], kv[1]))
+        windowed = windowed and block.window_matters
+        common, pieces = (0, block.windowed_pieces) if windowed else (block.common, block.pieces)
+        behind = [torch.cat([far[:, :, common:], near], 2) for far, near in zip(path, kv, strict=True)]
+        query_GRMD = query.view(kv[0].shape[1], -1, *query.shape[2:])
+        parts = []
+        for piece in pieces:
+            rows = slice(piece.first, piece.first + piece.size)
+            if isinstance(piece, Run):
+                own = tuple(tensor[0, :, rows] for tensor in kv)
+                parts.append(self._in_run(piece, query_GRMD[:, :, rows], own, behind, how))
+            else:
+                parts.append(self._in_chunks(piece, query_GRMD[:, :, rows], behind, how))
+        found = torch.cat([seen for seen, _ in parts], 2), torch.cat([logsumexp for _, logsumexp in parts], 2)
+        if common:
+            found = merged(found, _by_all(query_GRMD, path[0][0, :, :common], path[1][0, :, :common], how))
+        return found[0].permute(2, 0, 1, 3).flatten(1, 2)[None]
+
+    def _kept_of(self, path: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        return torch.cat([path[:, :, : self._block.path_kept], own.index_select(2, self._kept)], 2)
+
+    def _in_run(
+        self, run: Run, query_GRmD: torch.Tensor, own: KeysAndValues, behind: Sequence[torch.Tensor], how: Scores
+    ) -> Attended:
+        """Attention (G, R, m, D) of a run to its nodes, (G, m, D) keys and values, and to the ancestors behind."""
+        heads = [tensor[:, None].expand(-1, query_GRmD.shape[1], -1, -1).flatten(0, 1)[None] for tensor in own]
+        seen, logsumexp = attend(query_GRmD.flatten(0, 1)[None], *heads, None, how, causal=True)
+        found = seen.view(query_GRmD.shape), logsumexp.view(query_GRmD.shape[:3])
+        if not run.keys:
+            return found
+        places = self._places_of(run, run.keys_K)
+        return merged(found, _by_all(query_GRmD, *(tensor[0].index_select(1, places) for tensor in behind), how))
+
+    def _in_chunks(
+        self, chunks: Chunks, query_GRmD: torch.Tensor, behind: Sequence[torch.Tensor], how: Scores
+    ) -> Attended:
+        """Attention (G, R, m, D) of some chunks to the keys behind the common ones."""
+        groups, repeats, rows, width = query_GRmD.shape
+        count, size = chunks.rows_Sm.shape
+        query = torch.nn.functional.pad(query_GRmD, (0, 0, 0, count * size - rows))
+        query = query.view(groups, repeats, count, size, width).permute(2, 0, 1, 3, 4).flatten(2, 3)
+        places, bias = self._places_of(chunks, chunks.keys_SK), self._bias(chunks, repeats, query.dtype)
+        keys, values = (x.index_select(2, places).view(groups, count, -1, width).transpose(0, 1) for x in behind)
+        seen, logsumexp = attend(query, keys, values, bias, how)
+        seen = seen.reshape(count, groups, repeats, size, width).permute(1, 2, 0, 3, 4).flatten(2, 3)
+        logsumexp = logsumexp.reshape(count, groups, repeats, size).permute(1, 2, 0, 3).flatten(2, 3)
+        return seen[:, :, :rows], logsumexp[:, :, :rows]
+
+    def _places_of(self, piece: Run | Chunks, keys: IntArray) -> torch.Tensor:
+        """The places of its keys, flat; sent to the device once for all layers."""
+        if id(piece) not in self._places:
+            self._places[id(piece)] = on_device(keys.ravel(), self._device)
+        return self._places[id(piece)]
+
+    def _bias(self, chunks: Chunks, repeats: int, dtype: torch.dtype) -> torch.Tensor:
+        """(S, 1, R * m, K), to be added to the scores; made once for all layers."""
+        if (id(chunks), repeats) not in self._biases:
+            rows, nodes, exits = (
+                on_device(x, self._device) for x in (chunks.rows_Sm, chunks.nodes_SK, chunks.exits_SK)
+            )
+            hidden = (nodes[:, None] > rows[..., None]) | (rows[..., None] >= exits[:, None])
+            if chunks.window is not None:
+                at, of_keys = (on_device(x, self._device) for x in (chunks.row_positions_Sm, chunks.key_positions_SK))
+                hidden |= at[..., None] - of_keys[:, None] >= chunks.window
+            bias = torch.zeros(hidden.shape, dtype=dtype, device=self._device)
+            bias.masked_fill_(hidden, torch.finfo(dtype).min)
+            self._biases[id(chunks), repeats] = bias.repeat(1, repeats, 1)[:, None]
+        return self._biases[id(chunks), repeats]
+
+
+def _by_all(query_GRmD: torch.Tensor, key_GKD: torch.Tensor, value_GKD: torch.Tensor, how: Scores) -> Attended:
+    """Attention (G, R, m, D) of all queries to all keys."""
+    seen, logsumexp = attend(query_GRmD.flatten(1, 2)[None], key_GKD[None], value_GKD[None], None, how)
+    return seen.view(query_GRmD.shape), logsumexp.view(query_GRmD.shape[:3])
+
+
+_current: ContextVar[TreeAttention] = ContextVar("current tree")
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """The function that Transformers calls in each layer, on the keyword arguments of its interface."""
+    tree = _current.get()
+    if s_aux is not None or sliding_window not in (None, tree.window):
+        raise ValueError("attention with sinks, or windows of several sizes")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return tree.layer(module.layer_idx, query, (key, value), scale, softcap, sliding_window is not None), None
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attention)
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """The array as a tensor there; the copy to a GPU does not wait for what the GPU is doing."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
