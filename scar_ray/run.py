@@ -27,6 +27,7 @@ from scar_ray.trainer.experience import Scored
 from scar_ray.trainer.loop import StepResult, Trainer
 from scar_ray.trainer.metrics import MetricsWriter
 from scar_ray.trainer.progress import Progress
+from scar_ray.trainer.timeline import pool_metrics, timeline_record, work_metrics
 
 MAX_PARSERS = 8
 """Most processes that parse responses."""
@@ -182,6 +183,9 @@ class Run:
                 for step in range(done + 1, config.trainer.steps + 1):
                     result = self._trainer.step(step - 1)
                     metrics = self._metrics(step, result)
+                    if self._is_sampled(step):
+                        reward = self._actors.reward
+                        writer.write_timeline(step, timeline_record(result.clock, reward.spans, reward.names))
                     if self._is_due(step, config.eval.every):
                         metrics |= self._evaluate(step)
                     self._log(writer, step, metrics, result.scored)
@@ -202,6 +206,10 @@ class Run:
         """Whether something done every so many steps, and after the last one, is done now; 0: never."""
         return every > 0 and (step % every == 0 or step == self._config.trainer.steps)
 
+    def _is_sampled(self, step: int) -> bool:
+        """Whether responses and the timeline of this step are kept."""
+        return step == 1 or self._is_due(step, self._config.trainer.sample_every)
+
     def _evaluate(self, step: int) -> dict[str, float]:
         """Measures the policy on the held-out prompts and keeps its responses in the run folder."""
         assert self._evaluator is not None
@@ -221,15 +229,12 @@ class Run:
         return value is not None and self._best.offer(step, value)
 
     def _metrics(self, step: int, result: StepResult) -> dict[str, float]:
-        work = self._actors.reward.work
+        reward = self._actors.reward
         return result.metrics | {
             "step": float(step),
             "time_s": time.perf_counter() - self._started,
-            "credit/evaluations": float(work.asked),
-            "credit/evaluations_unique": float(work.unique),
-            "credit/tokens": float(work.tokens),
-            "credit/computed_tokens": float(work.computed_tokens),
-            "credit/dropped_chars": float(work.dropped_chars),
+            **work_metrics(reward.work),
+            **pool_metrics(result.clock, reward.spans, reward.names),
             **self._parse_fallbacks(),
             **self._truth(result.scored),
             **self._accounting.charge(),
@@ -244,9 +249,8 @@ class Run:
 
     def _log(self, writer: MetricsWriter, step: int, metrics: Mapping[str, float], scored: Sequence[Scored]) -> None:
         writer.write(step, metrics)
-        trainer = self._config.trainer
-        if step in (1, trainer.steps) or step % trainer.sample_every == 0:
-            for one in scored[: trainer.samples_kept]:
+        if self._is_sampled(step):
+            for one in scored[: self._config.trainer.samples_kept]:
                 writer.write_sample(step, one.response, one.score, one.rewards, credit_name(self._config))
         if step > 0:
             self._progress.update(step, metrics)

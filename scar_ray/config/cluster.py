@@ -55,8 +55,11 @@ class RewardPoolConfig(Section):
     parallel_calls: Count | None = None
     """Python functions: calls at the same time in one actor, in threads; none: 8 of functions that wait (http, async
     ones), 1 of others."""
+    task_tokens: Count = 16_384
+    """Tokens that an actor computes at a time, about: a response whose coalitions take more is cut, smaller ones are
+    put together. The numbers depend on it in their last bits, and not on the number of actors."""
     responses_per_task: Count = 8
-    """Neighbouring responses scored together; keeps the numbers the same whatever the pool's size."""
+    """Neighbouring responses scored together where all of them are small."""
     gpus_per_actor: Fraction = 1.0
     """Share of a GPU that an actor reserves; 0 is for Python functions."""
     max_restarts: Whole = 3

@@ -19,6 +19,7 @@ from scar_ray.report.plot import Plot, draw
 from scar_ray.report.responses import draw_responses
 from scar_ray.report.runs import Run
 from scar_ray.report.table import draw_figures, draw_held_out, draw_table
+from scar_ray.report.timeline import draw_timelines
 
 _HERE = Path(__file__).parent
 _COLOURS, _DASHES = 8, 4
@@ -55,6 +56,7 @@ def render(runs: Sequence[Run]) -> str:
             else "",
         ),
         _section("time", "Time and cost", f"<div class='grid'>{bars}</div>" if bars else ""),
+        _section("timeline", "Who did what when", draw_timelines(groups)),
         _section("responses", "Responses", _HEAT_MAP_NOTE + responses if responses else ""),
         _section("health", "Health of the training", f"<div class='grid three'>{small}</div>" if small else ""),
     ]

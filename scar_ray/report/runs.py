@@ -34,6 +34,36 @@ class Sample:
     """Text and credit of each unit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One piece of work; seconds since its step began."""
+
+    start: float
+    end: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one actor did in a step."""
+
+    name: str
+    role: str
+    """One of rollout, learner, reward."""
+    spans: tuple[Span, ...]
+    marks: tuple[float, ...]
+    """When an engine finished its responses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One step of timeline.jsonl."""
+
+    step: int
+    seconds: float
+    lanes: tuple[Lane, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """What a report needs of a run folder."""
@@ -55,6 +85,8 @@ class Run:
     """Measures of the evaluations on held-out prompts by name, "reward" and "kl_k1" for instance, one value for each;
     "step" is always there, 0 before the first step."""
     samples: tuple[Sample, ...]
+    timeline: tuple[Timeline, ...]
+    """The logged steps, increasing."""
 
     @property
     def steps(self) -> FloatArray:
@@ -90,6 +122,7 @@ def read_run(folder: Path) -> Run:
         columns=_columns([line for line in lines if line["step"] > 0]),
         held_out={key.removeprefix(_EVALUATED): values for key, values in _columns(evaluations).items()},
         samples=tuple(_sample(record) for record in _read_lines(folder / "samples.jsonl")),
+        timeline=_timelines(folder / "timeline.jsonl"),
     )
 
 
@@ -154,3 +187,29 @@ def _sample(record: Mapping[str, Any]) -> Sample:
         residual=_number(record.get("residual")),
         units=tuple((str(unit["text"]), _number(unit["credit"])) for unit in record.get("units", ())),
     )
+
+
+def _timelines(path: Path) -> tuple[Timeline, ...]:
+    """In the order of the steps; of a step logged twice the later line counts."""
+    found: dict[int, Timeline] = {}
+    for record in _read_lines(path):
+        step = int(record["step"])
+        try:
+            found[step] = _timeline(record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: step {step} is no timeline ({type(error).__name__}: {error})") from None
+    return tuple(found[step] for step in sorted(found))
+
+
+def _timeline(record: Mapping[str, Any]) -> Timeline:
+    lanes = tuple(
+        Lane(
+            str(lane["name"]),
+            str(lane["role"]),
+            tuple(Span(float(start), float(end), str(what)) for start, end, what in lane["spans"]),
+            tuple(float(at) for at in lane.get("marks", ())),
+        )
+        for lane in record.get("lanes", ())
+    )
+    ends = [span.end for lane in lanes for span in lane.spans]
+    return Timeline(int(record["step"]), max([float(record.get("seconds", 0.0)), 1e-3, *ends]), lanes)

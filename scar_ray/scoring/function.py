@@ -60,6 +60,8 @@ class FunctionReward:
 
     gives_attention = False
     appends_eos = False
+    engine = "function"
+    """Every text is scored for itself."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring.encoding import Encoded, Encoder
 from scar_ray.scoring.engines import Classifier, PlainBatches, choose_engine
+from scar_ray.scoring.engines.shared_prompt import SharedPrompt
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.scoring.loading import is_causal, load_classifier, same_tokenizer, sequence_limit
 from scar_ray.scoring.workload import Workload
@@ -91,6 +92,11 @@ class RewardModel:
         return self._model
 
     @property
+    def engine(self) -> str:
+        """Name of the engine that computes coalitions."""
+        return self._engine.name
+
+    @property
     def appends_eos(self) -> bool:
         """Whether the EOS stands at the end of every sequence, also where the response does not end with one."""
         return self._causal and self._config.append_eos and self.tokenizer.eos_token_id is not None
@@ -120,10 +126,12 @@ class RewardModel:
             groups.append(list(range(known, len(index))))
             work.asked += len(rows)
             work.dropped_chars += self.encoder.dropped(response)
-        sequences = list(index)
+        sequences, padding = list(index), self._padding()
+        work.asked_tokens = sum(len(sequences[row]) for rows in wanted for row in rows)
         work.unique, work.tokens = len(sequences), sum(map(len, sequences))
         attending = sorted({rows[0] for rows, (_, plan) in zip(wanted, jobs, strict=True) if plan.attention})
         scores, attention, work.computed_tokens = self._forward(sequences, groups, attending)
+        work.padding_tokens = self._padding() - padding
         evaluations = []
         for rows, (response, plan) in zip(wanted, jobs, strict=True):
             values = scores[rows]
@@ -159,6 +167,11 @@ class RewardModel:
         remaining = [[place[row] for row in group if row in place] for group in groups]
         scores[others], tokens = self._engine.scores([sequences[row] for row in others], remaining)
         return scores, attention, computed + tokens
+
+    def _padding(self) -> int:
+        """Padding computed so far."""
+        own = self._engine.padding if isinstance(self._engine, SharedPrompt) else 0
+        return self._plain.padding + own
 
     def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
         bad = np.flatnonzero(~np.isfinite(values))

@@ -13,10 +13,14 @@ class Workload:
     """Sequences asked for: full responses and coalitions."""
     unique: int = 0
     """Distinct ones, which are the ones computed."""
+    asked_tokens: int = 0
+    """Tokens of the sequences asked for: what scoring each as a whole would compute; 0 where a function reads texts."""
     tokens: int = 0
     """Tokens of the distinct sequences; 0 where a function reads texts."""
     computed_tokens: int = 0
     """Tokens that went through the model: those of padded batches with their padding, or the nodes of the trie."""
+    padding_tokens: int = 0
+    """Those of them that are padding."""
     dropped_chars: int = 0
     """Visible characters of the responses that the reward model's tokenizer leaves out; nothing reads them."""
 

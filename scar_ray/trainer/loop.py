@@ -12,11 +12,9 @@ its forward pass; the update waits for both; the next rollout waits for the weig
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,19 +34,7 @@ from scar_ray.trainer.experience import (
     sequences_of,
 )
 from scar_ray.trainer.protocols import Learner, Parsing, PPOBatch, RewardPool, RolloutPool
-
-
-@dataclass(slots=True)
-class Clock:
-    """Wall seconds by phase."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - started
+from scar_ray.trainer.timeline import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +43,8 @@ class StepResult:
 
     metrics: dict[str, float]
     scored: list[Scored]
+    clock: Clock
+    """When what happened."""
 
 
 class Trainer:
@@ -85,7 +73,7 @@ class Trainer:
         """Training step number `step`, counted from 0: sample, score, share out, learn, sync."""
         algorithm, clock = self._config.algorithm, Clock()
         with clock.phase("rollout"):
-            responses, plans = self._sample(step)
+            responses, plans = self._sample(step, clock)
             audited = self._submit_audit(step, responses, plans)
         sequences = sequences_of(responses)
         with clock.phase("forward"):
@@ -111,9 +99,9 @@ class Trainer:
         metrics["engine/logprob_gap_max"] = max(gaps.values())
         metrics["tokens/per_s"] = metrics["tokens/generated"] / max(sum(clock.seconds.values()), 1e-9)
         metrics |= {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
-        return StepResult(metrics, scored)
+        return StepResult(metrics, scored, clock)
 
-    def _sample(self, step: int) -> tuple[list[Response], dict[int, CreditPlan]]:
+    def _sample(self, step: int, clock: Clock) -> tuple[list[Response], dict[int, CreditPlan]]:
         """Responses in row order and their credit plans; each is on its way to the reward pool when it finishes."""
         batch, seed = self._config.algorithm.batch, self._config.seed
         prompts = prompts_of_step(self._prompts, step, batch.prompts, seed)
@@ -129,6 +117,7 @@ class Trainer:
             self._reward.submit(response, plans[response.row])
 
         for response in self._rollout.generate(requests):
+            clock.arrived(response.engine)
             responses.append(response)
             waiting.append(response)
             if self._parsing is not None:

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, samples.jsonl, TensorBoard and, when asked, W&B."""
+"""What a run writes while it trains: metrics.jsonl, samples.jsonl, timeline.jsonl, TensorBoard and, when asked, W&B."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scar_ray.records import Response, SequenceScore, TokenRewards
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
+TIMELINE_FILE = "timeline.jsonl"
 
 
 @contextmanager
@@ -132,6 +133,7 @@ class MetricsWriter:
         self._folder = folder
         self._metrics = JsonLines(folder / METRICS_FILE)
         self._samples = JsonLines(folder / SAMPLES_FILE)
+        self._timeline = JsonLines(folder / TIMELINE_FILE)
         self._wandb = _start_wandb(folder, config, name) if wandb else None
         self._tensorboard = tensorboard
         self._board: Any = None
@@ -142,6 +144,7 @@ class MetricsWriter:
         assert self._board is None, "resume_from comes before the first write"
         self._metrics.truncate_after(step)
         self._samples.truncate_after(step)
+        self._timeline.truncate_after(step)
         self._purge_step = step + 1
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -160,9 +163,14 @@ class MetricsWriter:
         """Adds one response with its credits to samples.jsonl; `method` is the name of the credit method."""
         self._samples.append(sample_record(step, response, score, rewards, method))
 
+    def write_timeline(self, step: int, record: Mapping[str, Any]) -> None:
+        """Adds to timeline.jsonl who did what when in a step."""
+        self._timeline.append({"step": step, **record})
+
     def close(self) -> None:
         self._metrics.close()
         self._samples.close()
+        self._timeline.close()
         if self._board is not None:
             with _writing(self._folder / "tensorboard"):
                 self._board.close()

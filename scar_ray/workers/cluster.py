@@ -28,6 +28,7 @@ from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
 from scar_ray.workers.reward import RewardOptions, RewardWorker
 from scar_ray.workers.reward_pool import RayRewardPool
+from scar_ray.workers.reward_tasks import Sharing, TaskSizes
 from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorker
 
 POLL_S = 10.0
@@ -291,15 +292,27 @@ def wait_ready(handles: dict[str, Any]) -> None:
     get_all([handle.ready.remote() for handle in handles.values()], list(handles))
 
 
+def reward_pool(config: Config, actors: list[Any], names: list[str]) -> RayRewardPool:
+    """The pool of these actors, which have loaded; the samples of a prompt are neighbours in a task."""
+    pool, samples = config.cluster.reward, config.algorithm.batch.samples
+    shares: dict[str, Sharing] = {"trie": "trie", "shared_prompt": "prompt"}
+    sizes = TaskSizes(
+        tokens=pool.task_tokens,
+        neighbours=-(-pool.responses_per_task // samples) * samples,
+        sharing=shares.get(ray.get(actors[0].engine.remote()), "nothing"),
+        filled=config.credit.masking in ("blank", "mask", "pad"),
+    )
+    return RayRewardPool(actors, names, sizes, patience_s=config.cluster.startup_timeout_s)
+
+
 def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:
     engines, engine_names = actors_of(handles, "rollout")
     learner = RayLearner(*actors_of(handles, "learner"))
     backend, width = transfer_backend(config.cluster), config.cluster.rollout.tensor_parallel
     learner.open_transfer(backend, engines, width, starter.address(roles["learner"]))
-    rewards, reward_names = actors_of(handles, "reward")
     return Actors(
         rollout=RayRolloutPool(engines, engine_names),
-        reward=RayRewardPool(rewards, reward_names, config.cluster.reward.responses_per_task),
+        reward=reward_pool(config, *actors_of(handles, "reward")),
         learner=learner,
         handles=tuple(handles.values()),
         names=tuple(handles),

@@ -14,7 +14,6 @@ from scar_ray.workers.environment import actor_env
 from scar_ray.workers.learner import LearnerOptions
 from scar_ray.workers.learner_group import RayLearner
 from scar_ray.workers.likelihood import LikelihoodRank
-from scar_ray.workers.reward_pool import RayRewardPool
 from scar_ray.workers.rollout import RayRolloutPool
 
 
@@ -35,7 +34,7 @@ def start(config: Config, policy: str, log: cluster.Log) -> cluster.Actors:
         cluster.wait_ready(handles)
     return cluster.Actors(
         rollout=RayRolloutPool(*cluster.actors_of(handles, "rollout")),
-        reward=RayRewardPool(*cluster.actors_of(handles, "reward"), config.cluster.reward.responses_per_task),
+        reward=cluster.reward_pool(config, *cluster.actors_of(handles, "reward")),
         learner=RayLearner(*cluster.actors_of(handles, "learner")),
         handles=tuple(handles.values()),
         names=tuple(handles),

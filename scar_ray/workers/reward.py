@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
-from scar_ray.records import CreditPlan, Evaluation, Response
+from scar_ray.records import CreditPlan, Evaluation
 from scar_ray.scoring import FunctionReward, RewardModel, SampleFailed, Workload
-
-Job = tuple[Response, CreditPlan]
+from scar_ray.workers.reward_tasks import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,10 @@ class RewardWorker:
     def ready(self) -> str:
         """Returns the actor's name once it has loaded."""
         return self._name
+
+    def engine(self) -> str:
+        """Name of the engine that computes coalitions."""
+        return self._reward.engine
 
     def evaluate(self, jobs: list[Job]) -> tuple[list[Evaluation], Workload, float]:
         """Evaluations of the jobs, what they took, and the seconds spent."""

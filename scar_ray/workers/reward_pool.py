@@ -2,67 +2,49 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
-import queue
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.scoring import SampleFailed, Workload, name_of
+from scar_ray.scoring import RewardUnavailable, SampleFailed, Workload
 from scar_ray.workers.errors import ActorFailed, explain
-from scar_ray.workers.reward import Job
+from scar_ray.workers.reward_failures import failed_coalition, located, renumbered, several
+from scar_ray.workers.reward_step import Scoring, Step, Task
+from scar_ray.workers.reward_tasks import Part, TaskSizes, TaskSpan, cut, identity, joined
 
 MAX_ATTEMPTS = 3
-"""Actors that may be lost over the same responses before these are taken for the cause."""
+"""Actors that may be lost over the same response before it is taken for the cause."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Step:
-    """One step's responses. A step that was given up keeps what still comes in to itself."""
-
-    expected: int
-    work: Workload = field(default_factory=Workload)
-    submitted: set[int] = field(default_factory=set)
-    groups: dict[int, list[Job]] = field(default_factory=dict)
-    """Jobs by task, of tasks that are not complete yet."""
-    done: queue.Queue[tuple[list[Job], list[Evaluation]] | Exception] = field(default_factory=queue.Queue)
-    over: bool = False
-    """Collected, failed or given up: nobody waits for its tasks any more."""
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    step: _Step
-    jobs: list[Job]
-    lost: int = 0
-    """Actors lost while they worked on it."""
-
-    def __str__(self) -> str:
-        others = f" and {len(self.jobs) - 1} more" if len(self.jobs) > 1 else ""
-        return f"{name_of(self.jobs[0][0])}{others}"
-
-
 class RayRewardPool:
-    """Shares the responses of a step among the actors.
+    """Scores the responses of a step: one queue of tasks, most expensive first, of which idle actors take the next.
 
-    Neighbouring rows form a task, so a task's content does not depend on the pool's size, on the order in which
-    responses finish, or on an actor's death: a lost actor's task goes back to the queue. One thread for each
-    actor takes tasks, so an idle actor takes the next one.
+    What is in a task depends on its responses only (`reward_tasks`), so no number depends on the pool's size, on the
+    order in which responses finish, or on an actor's death: a lost actor's task goes back to the queue. An actor is
+    given one task at a time, so no more than that is in memory besides what the step holds anyway, and nothing waits
+    behind a busy actor. Equal responses that have a task of their own are scored once; those of one task are, too.
     """
 
-    def __init__(self, actors: Sequence[Any], names: Sequence[str], responses_per_task: int) -> None:
-        self._names, self._per_task = list(names), responses_per_task
-        self._tasks: queue.Queue[_Task | None] = queue.Queue()
-        self._step = _Step(0)
-        self._lock = threading.Lock()
-        self._busy_s = 0.0
+    def __init__(
+        self, actors: Sequence[Any], names: Sequence[str], sizes: TaskSizes, *, patience_s: float = 600.0
+    ) -> None:
+        """`patience_s` is how long a lost actor may take to come back."""
+        self._names, self._sizes, self._patience_s = list(names), sizes, patience_s
+        self._queue: list[tuple[int, int, Task]] = []
+        self._numbers = itertools.count()
+        self._step = Step(0)
+        self._lock = threading.RLock()
+        self._tasks, self._outcomes = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._busy_s = dict.fromkeys(self._names, 0.0)
         self._lost: list[str] = []
         self._failure: ActorFailed | None = None
         self._closed = False
@@ -74,6 +56,15 @@ class RayRewardPool:
         """Work of the current step."""
         return self._step.work
 
+    @property
+    def spans(self) -> list[TaskSpan]:
+        """Who did what in the current step."""
+        return self._step.spans
+
+    @property
+    def names(self) -> list[str]:
+        return self._names
+
     def begin(self, count: int) -> None:
         """Starts a step of `count` responses; what a failed step has left is dropped.
 
@@ -81,104 +72,206 @@ class RayRewardPool:
         """
         with self._lock:
             self._step.over = True
+            self._queue.clear()
             if self._failure is not None:
                 raise self._failure
-            self._step = _Step(count)
+            self._step = Step(count)
 
     def submit(self, response: Response, plan: CreditPlan) -> None:
-        """Queues a response; its task starts when the neighbouring rows are there too."""
-        step, row = self._step, response.row
-        assert 0 <= row < step.expected, (row, step.expected)
-        assert row not in step.submitted, row
-        step.submitted.add(row)
-        number = row // self._per_task
-        group = step.groups.setdefault(number, [])
-        group.append((response, plan))
-        if len(group) == min(self._per_task, step.expected - number * self._per_task):
-            self._tasks.put(_Task(step, sorted(step.groups.pop(number), key=lambda job: job[0].row)))
+        """Queues a response; a small one when its neighbouring rows are there too."""
+        parts = cut(response, plan, self._sizes)
+        with self._lock:
+            step, row, size = self._step, response.row, self._sizes.neighbours
+            assert 0 <= row < step.expected, (row, step.expected)
+            assert row not in step.submitted, row
+            step.submitted.add(row)
+            step.work.asked += 1 + (plan.game.n_coalitions if plan.game is not None else 0)
+            scoring, group = Scoring(plan, parts, [row]), row // size
+            if size > 1 and len(parts) == 1 and parts[0].tokens * size <= self._sizes.tokens:
+                step.small.setdefault(group, []).append(scoring)
+            else:
+                self._submit_alone(step, scoring, identity(response, plan))
+            step.arrived[group] += 1
+            if step.arrived[group] == min(size, step.expected - group * size) and group in step.small:
+                together = sorted(step.small.pop(group), key=lambda one: one.rows[0])
+                self._put(Task(step, [(one, 0) for one in together]))
 
     def results(self) -> dict[int, Evaluation]:
         """Waits for all responses of the step; evaluations by row.
 
-        Raises SampleFailed for a response that the model cannot score; ActorFailed when all actors are lost, or
-        several over the same responses, or one answers with an error.
+        Raises SampleFailed, when the others are done, for responses that the model cannot score or that end every
+        actor; ActorFailed when all actors are lost, or what scores the responses cannot be reached.
         """
         step = self._step
         assert not step.over, "results are collected once"
         assert len(step.submitted) == step.expected, (len(step.submitted), step.expected)
-        evaluations: dict[int, Evaluation] = {}
         try:
-            while len(evaluations) < step.expected:
-                item = step.done.get()
-                if isinstance(item, Exception):
-                    raise item
-                jobs, answers = item
-                evaluations |= {response.row: answer for (response, _), answer in zip(jobs, answers, strict=True)}
+            with self._lock:
+                self._outcomes.wait_for(lambda: step.complete or step.fatal or self._failure)
         finally:
             step.over = True
-        return evaluations
+        fatal = step.fatal or self._failure
+        if not step.complete and fatal is not None:
+            raise fatal
+        if step.failures:
+            raise SampleFailed(several(step.failures, step.expected))
+        return step.evaluations
 
     def busy_seconds(self) -> float:
-        return self._busy_s
+        return sum(self._busy_s.values())
 
     def close(self) -> None:
         """Ends the pool's threads; to be called before the actors are stopped."""
-        self._closed = True
-        for _ in self._names:
-            self._tasks.put(None)
+        with self._lock:
+            self._closed = True
+            self._tasks.notify_all()
+
+    def _submit_alone(self, step: Step, scoring: Scoring, key: tuple[object, ...]) -> None:
+        first = step.known.setdefault(key, scoring)
+        if first is scoring:
+            for number in range(len(scoring.parts)):
+                self._put(Task(step, [(scoring, number)]))
+            return
+        first.rows += scoring.rows
+        if first.settled is not None:
+            self._repeat(step, first, scoring.rows)
+
+    def _put(self, task: Task) -> None:
+        heapq.heappush(self._queue, (-task.tokens, next(self._numbers), task))
+        self._tasks.notify()
+
+    def _take(self) -> Task | None:
+        """The next task, once there is one; None when the pool is closed."""
+        with self._lock:
+            while True:
+                self._tasks.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return None
+                task = heapq.heappop(self._queue)[2]
+                if not all(isinstance(scoring.settled, str) for scoring, _ in task.items):
+                    return task
 
     def _serve(self, actor: Any, name: str) -> None:
-        while (task := self._tasks.get()) is not None:
-            if task.step.over:
-                continue
+        while (task := self._take()) is not None:
+            started = time.perf_counter()
             try:
                 evaluations, work, seconds = ray.get(actor.evaluate.remote(task.jobs))
             except Exception as error:  # handed over: to another actor, or to the consumer, which raises it
                 if self._closed:
                     return
                 if not _lost(error):
-                    task.step.done.put(_translated(error, name))
+                    self._refused(task, actor, name, error)
                 elif not self._retry(task, actor, name, error):
                     return
             else:
-                with self._lock:
-                    self._busy_s += seconds
-                    task.step.work.add(work)
-                task.step.done.put((task.jobs, evaluations))
+                ended = time.perf_counter()
+                rows = tuple(row for scoring, _ in task.items for row in scoring.rows)
+                span = TaskSpan(name, task.queued, max(started, ended - seconds), ended, rows, work.computed_tokens)
+                self._busy_s[name] += seconds
+                self._answered(task, evaluations, work, span)
 
-    def _retry(self, task: _Task, actor: Any, name: str, error: BaseException) -> bool:
+    def _answered(self, task: Task, evaluations: list[Evaluation], work: Workload, span: TaskSpan) -> None:
+        with self._lock:
+            task.step.spans.append(span)
+            work.asked = 0  # counted when they were submitted, the parts' common coalitions once
+            if task.items[0][1] > 0:
+                work.dropped_chars = 0  # the first part has them
+            task.step.work.add(work)
+            for (scoring, number), evaluation in zip(task.items, evaluations, strict=True):
+                scoring.answers[number] = evaluation
+                scoring.asked_tokens += work.asked_tokens
+                if len(scoring.answers) == len(scoring.parts):
+                    answers = [scoring.answers[number] for number in range(len(scoring.parts))]
+                    self._settle(task.step, scoring, joined(scoring.plan, scoring.parts, answers))
+
+    def _settle(self, step: Step, scoring: Scoring, outcome: Evaluation | str) -> None:
+        """Notes what came out of a response; the first reason counts where several of its parts fail."""
+        if scoring.settled is None:
+            scoring.settled = outcome
+            self._note(step, scoring, scoring.rows[:1])
+            self._repeat(step, scoring, scoring.rows[1:])
+
+    def _repeat(self, step: Step, scoring: Scoring, rows: Sequence[int]) -> None:
+        """Gives rows what an equal one got."""
+        self._note(step, scoring, rows)
+        step.work.asked_tokens += len(rows) * scoring.asked_tokens
+
+    def _note(self, step: Step, scoring: Scoring, rows: Sequence[int]) -> None:
+        for row in rows:
+            if isinstance(scoring.settled, Evaluation):
+                step.evaluations[row] = scoring.settled
+            else:
+                step.failures[row] = str(scoring.settled)
+        self._outcomes.notify_all()
+
+    def _refused(self, task: Task, actor: Any, name: str, error: BaseException) -> None:
+        """An actor answered with an error: has each response tried alone, and notes which one cannot be scored."""
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if isinstance(cause, RewardUnavailable):
+            with self._lock:
+                task.step.fatal = ActorFailed(f"{name}: {explain(error)}")
+                self._outcomes.notify_all()
+        if task.step.over or task.step.fatal:
+            return
+        if len(task.items) > 1:
+            self._again(task.singly())
+            return
+        scoring, number = task.items[0]
+        part = scoring.parts[number]
+        if isinstance(cause, SampleFailed):
+            reason = renumbered(str(cause), part)
+        else:
+            coalition = failed_coalition(lambda some: _fails(actor, some), part)
+            reason = located(part.job[0], coalition, f"{name}: {explain(error)}")
+        with self._lock:
+            self._settle(task.step, scoring, reason)
+
+    def _retry(self, task: Task, actor: Any, name: str, error: BaseException) -> bool:
         """Has a lost actor's task done again, and waits for the actor to come back; false when it does not."""
         task.lost += 1
         reason = explain(error)
         if task.lost < MAX_ATTEMPTS:
             log.warning("%s is lost (%s); its responses are scored again", name, reason)
-            self._tasks.put(task)
+            # The last try is with each response alone: only the one that ends the actors is given up.
+            self._again(task.singly() if task.lost == MAX_ATTEMPTS - 1 else [task])
         else:
-            task.step.done.put(ActorFailed(f"{name}: {reason}; {task.lost} actors were lost over {task}"))
+            with self._lock:
+                for scoring, number in task.items:
+                    why = f"{task.lost} reward actors were lost over it, the last one {name}: {reason}"
+                    self._settle(task.step, scoring, located(scoring.parts[number].job[0], None, why))
         if self._comes_back(actor):
             return True
         self._lose(f"{name}, the last reward actor, is lost for good: {reason}; it was scoring {task}", name)
         return False
 
-    @staticmethod
-    def _comes_back(actor: Any) -> bool:
-        """Waits for Ray to start the actor again; false when its restarts are used up."""
-        while True:
+    def _again(self, tasks: Sequence[Task]) -> None:
+        with self._lock:
+            for task in tasks:
+                if not task.step.over:
+                    self._put(task)
+
+    def _comes_back(self, actor: Any) -> bool:
+        """Waits for Ray to start the actor again; false when its restarts are used up or it takes too long."""
+        deadline = time.perf_counter() + self._patience_s
+        while (left := deadline - time.perf_counter()) > 0 and not self._closed:
             try:
-                ray.get(actor.ready.remote())
+                ray.get(actor.ready.remote(), timeout=left)
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(0.5)
             except ray.exceptions.RayError:
                 return False
             else:
                 return True
+        return False
 
     def _lose(self, failure: str, name: str) -> None:
         with self._lock:
             self._lost.append(name)
             if len(self._lost) == len(self._names):
                 self._failure = ActorFailed(failure)
-                self._step.done.put(self._failure)
+                self._outcomes.notify_all()
+            else:
+                log.warning("%s does not come back; the %d others go on", name, len(self._names) - len(self._lost))
 
 
 def _lost(error: BaseException) -> bool:
@@ -186,8 +279,12 @@ def _lost(error: BaseException) -> bool:
     return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
 
 
-def _translated(error: BaseException, name: str) -> Exception:
-    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    if isinstance(cause, SampleFailed):
-        return SampleFailed(str(cause))
-    return ActorFailed(f"{name}: {explain(error)}")
+def _fails(actor: Any, part: Part) -> bool:
+    """Whether the actor cannot score the part; false also when it is lost, which its next task will find out."""
+    try:
+        ray.get(actor.evaluate.remote([part.job]))
+    except ray.exceptions.RayTaskError:
+        return True
+    except ray.exceptions.RayError:
+        return False
+    return False

@@ -113,6 +113,8 @@ def write_run(
     if steps:
         lines = samples(1, BEFORE, credit) + (samples(steps, AFTER, credit) if steps > 1 else [])
         (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        logged = [timeline(step, seed) for step in sorted({1, steps})]
+        (folder / "timeline.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
     return folder
 
 
@@ -211,3 +213,25 @@ def samples(step: int, responses: tuple, credit: str) -> list[dict]:
         }
         for row, units in enumerate(responses)
     ]
+
+
+def timeline(step: int, seed: int, actors: int = 4) -> dict:
+    """A line of timeline.jsonl: two engines, the learner, and reward actors that begin while responses come."""
+    rng = np.random.default_rng([seed, step])
+    engines = []
+    for number in range(2):
+        marks = np.sort(rng.uniform(0.25, 0.95 + 0.05 * number, 12)).round(4).tolist()
+        spans = [[0.0, marks[-1], f"{len(marks)} responses"]]
+        engines.append({"name": f"rollout-{number}", "role": "rollout", "spans": spans, "marks": marks})
+    learner = [[1.0, 1.24, "forward"], [1.42, 2.3, "update"], [2.3, 2.38, "sync"]]
+    rewards = []
+    for number in range(actors):
+        spans, at = [], 0.3 + 0.02 * number
+        while at < 1.3:
+            end = min(at + rng.uniform(0.05, 0.2), 1.4)
+            told = f"row {len(spans) * actors + number}, {int(9e4 * (end - at)):,} tokens, waited 0.02 s"
+            spans.append([round(at, 4), round(end, 4), told])
+            at = end + 0.004
+        rewards.append({"name": f"reward-{number}", "role": "reward", "spans": spans, "marks": []})
+    lanes = [*engines, {"name": "learner", "role": "learner", "spans": learner, "marks": []}, *rewards]
+    return {"step": step, "seconds": 2.4, "lanes": lanes}

@@ -54,6 +54,7 @@ def test_the_page_has_its_sections_and_charts(open_page):
         "Summary",
         "Learning",
         "Time and cost",
+        "Who did what when",
         "Responses",
         "Health of the training",
     ]

@@ -13,7 +13,8 @@ import numpy as np
 import ray
 
 from scar_ray.config.schema import ClusterConfig
-from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
+from scar_ray.games import shapley
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, Units
 from scar_ray.scoring import SampleFailed
 from scar_ray.workers.environment import actor_env
 
@@ -44,10 +45,14 @@ class Scripted:
     """Scores a response with its row plus what its prompt's text says after the last space.
 
     The text's first word is what happens: `die` ends the process, `fail` refuses the sample, `break` raises,
+    `crack <number>` raises where one of the coalitions spells the number,
     `wait <file>` makes the first actor that is asked write its name to `<file>.who` and wait for the file.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, gate: str = "") -> None:
+        """Where the file `gate` is there it waits until `gate`.open is."""
+        if gate and Path(gate).exists():
+            wait_for(Path(f"{gate}.open"))
         self._name = name
         self._seen: list[int] = []
 
@@ -70,12 +75,31 @@ class Scripted:
             if what == "wait" and not file.with_suffix(".who").exists():
                 write_at_once(file.with_suffix(".who"), self._name)
                 wait_for(file)
-        evaluations = [Evaluation(response.row + bonus(response)) for response, _ in jobs]
-        return (
-            evaluations,
-            SimpleNamespace(asked=len(jobs), unique=1, tokens=10, computed_tokens=20, dropped_chars=0),
-            0.5,
-        )
+            if what == "crack":
+                check(jobs, int(file.name))
+        evaluations = [answer(*job) for job in jobs]
+        work = {"asked": len(jobs), "unique": 1, "asked_tokens": 15, "tokens": 10, "computed_tokens": 20}
+        return evaluations, SimpleNamespace(**work, padding_tokens=3, dropped_chars=0), 0.5
+
+
+def answer(response: Response, plan: CreditPlan) -> Evaluation:
+    """The score, and as the value of a coalition the binary number that its members spell."""
+    score = response.row + bonus(response)
+    if plan.game is None:
+        return Evaluation(score)
+    return Evaluation(score, numbers(plan.game.coalitions_Cn))
+
+
+def numbers(coalitions_Cn: np.ndarray) -> np.ndarray:
+    """The binary number that the members of each coalition spell."""
+    return coalitions_Cn @ (2.0 ** np.arange(coalitions_Cn.shape[1]))
+
+
+def check(jobs: list[Any], number: int) -> None:
+    """Raises where one of the coalitions spells the number."""
+    for _, plan in jobs:
+        if plan.game is not None and number in numbers(plan.game.coalitions_Cn):
+            raise OverflowError("it cracks")
 
 
 def scripts(jobs: list[Any]) -> list[tuple[str, Path]]:
@@ -109,12 +133,15 @@ def told(response: Response, text: str) -> Response:
     return replace(response, prompt=replace(response.prompt, text=text))
 
 
-def blank(row: int, text: str = "") -> tuple[Response, CreditPlan]:
-    """A job for a scripted actor."""
-    response = Response(
-        row, Prompt(row, (5,), text), 0, (0,), "", ((0, 0),), True, np.zeros(1, np.float32), 0, "engine"
-    )
-    return response, CreditPlan()
+def blank(row: int, text: str = "", units: int = 0) -> tuple[Response, CreditPlan]:
+    """A job for a scripted actor: a response of `units` tokens and EOS, with all their coalitions if there are any."""
+    spans = ((0, 0),) * (units + 1)
+    logprobs = np.zeros(units + 1, np.float32)
+    ids = (*range(1, units + 1), 0)
+    response = Response(row, Prompt(row, (5,), text), 0, ids, "", spans, True, logprobs, 0, "engine")
+    if units == 0:
+        return response, CreditPlan()
+    return response, CreditPlan(Units(tuple(range(1, units + 1)), tuple(range(units))), shapley(units))
 
 
 def come_back(actors: list[Any]) -> list[str]:

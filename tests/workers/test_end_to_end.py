@@ -86,7 +86,12 @@ def test_a_run_leaves_everything_a_user_looks_for(finished: Path) -> None:
     samples = [json.loads(line) for line in (finished / "samples.jsonl").read_text().splitlines()]
     assert [sample["step"] for sample in samples] == [1, 1, 1, 4, 4, 4]
     assert "credit=scar_span" in (finished / "policy" / "README.md").read_text()
-    assert "<svg" in (finished / "report.html").read_text()
+    timeline = [json.loads(line) for line in (finished / "timeline.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in timeline] == [1, 4]
+    assert [lane["name"] for lane in timeline[0]["lanes"]] == ["rollout-0", "learner", "reward-0"]
+    page = (finished / "report.html").read_text()
+    assert "<svg" in page
+    assert "Who did what when" in page
 
 
 def test_every_step_conserves_the_score_and_agrees_with_the_engine(finished: Path) -> None:
@@ -94,6 +99,9 @@ def test_every_step_conserves_the_score_and_agrees_with_the_engine(finished: Pat
         assert row["credit/residual_max"] < 1e-9
         assert row["engine/logprob_gap_max"] < 1e-4
         assert row["credit/evaluations"] >= row["credit/evaluations_unique"] > 8
+        assert row["credit/naive_tokens"] >= row["credit/tokens"] > row["credit/computed_tokens"] > 0
+        assert row["pool/busy_s/reward-0"] > 0
+        assert 0 <= row["pool/overlap_rollout"] + row["pool/overlap_forward"] < 1.001
     assert metrics_of(finished)[0]["kl/k1"] == 0.0
 
 
@@ -187,7 +195,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(finished: Path, 
         assert whole.keys() == again.keys()
         for key in whole:
             assert torch.equal(whole[key], again[key]), key
-    timed = ("time", "cost", "tokens/per_s")
+    timed = ("time", "cost", "pool", "tokens/per_s")
     for first, second in zip(all_metrics_of(finished), all_metrics_of(resumed), strict=True):
         for key in first:
             if not key.startswith(timed):
@@ -285,9 +293,8 @@ def test_a_python_function_is_the_reward_and_one_that_fails_ends_the_run_and_nam
     ]
     more = ["cluster.reward.actors=2", "credit=scar_word", "trainer.steps=2", "name=broken"]
     config = load(overrides(models, tmp_path, *function, *more))
-    with pytest.raises(
-        SampleFailed, match=r"^prompt \d+, sample 0 \('.*'\): .*/mine\.py:vowels returned nan; it must return a finite"
-    ):
+    failed = r"^8 of 8 responses could not be scored: prompt \d+, sample 0 \('.*'\): .*/mine\.py:vowels returned nan; "
+    with pytest.raises(SampleFailed, match=failed):
         train(config)
     [row] = metrics_of(run)
     assert row["credit/residual_max"] < 1e-9

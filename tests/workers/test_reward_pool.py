@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import ray
 import reward_bench
-from reward_actors import Fragile, Scripted, blank, come_back, start, told, wait_for
+from reward_actors import Fragile, Scripted, blank, come_back, numbers, start, told, wait_for
 from transformers import PreTrainedTokenizerFast
 
 from scar_ray.config.schema import RewardModelConfig
@@ -22,6 +24,7 @@ from scar_ray.scoring import RewardModel, SampleFailed, Workload
 from scar_ray.workers.errors import ActorFailed
 from scar_ray.workers.reward import RewardOptions
 from scar_ray.workers.reward_pool import RayRewardPool
+from scar_ray.workers.reward_tasks import TaskSizes, cut, joined
 
 pytestmark = pytest.mark.stack
 
@@ -54,10 +57,13 @@ def scripted(ray_cluster: None) -> Iterator[Callable[..., tuple[RayRewardPool, l
     """Makes pools of scripted actors and ends them."""
     pools: list[tuple[RayRewardPool, list[Any]]] = []
 
-    def new(actors: int = 2, per_task: int = 1, restarts: int = 0) -> tuple[RayRewardPool, list[Any]]:
-        handles = start(Scripted, NAMES[:actors], restarts=restarts)
+    def new(
+        actors: int = 2, restarts: int = 0, gate: str = "", patience_s: float = 600.0, **sizes: int
+    ) -> tuple[RayRewardPool, list[Any]]:
+        handles = start(Scripted, NAMES[:actors], gate, restarts=restarts)
         ray.get([handle.ready.remote() for handle in handles])
-        pools.append((RayRewardPool(handles, NAMES[:actors], per_task), handles))
+        chosen = TaskSizes(**{"neighbours": 1} | sizes)
+        pools.append((RayRewardPool(handles, NAMES[:actors], chosen, patience_s=patience_s), handles))
         return pools[-1]
 
     yield new
@@ -84,16 +90,27 @@ def evaluate(pool: RayRewardPool, jobs: Jobs) -> list[Evaluation]:
     return [results[row] for row in range(len(jobs))]
 
 
-def by_tasks(model: RewardModel, jobs: Jobs, per_task: int) -> tuple[list[Evaluation], Workload]:
+def until(condition: Callable[[], bool]) -> None:
+    """Waits until it holds; for a minute at most."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def by_tasks(model: RewardModel, jobs: Jobs, sizes: TaskSizes) -> list[Evaluation]:
     """What one model in this process answers to the same tasks."""
-    evaluations: list[Evaluation] = []
-    total = Workload()
-    for begin in range(0, len(jobs), per_task):
-        answers, work = model.evaluate(jobs[begin : begin + per_task])
-        evaluations += answers
-        total.asked, total.unique = total.asked + work.asked, total.unique + work.unique
-        total.tokens, total.computed_tokens = total.tokens + work.tokens, total.computed_tokens + work.computed_tokens
-    return evaluations, total
+    whole = {response.row: cut(response, plan, sizes) for response, plan in jobs}
+    small = {r for r, parts in whole.items() if len(parts) == 1 and parts[0].tokens * sizes.neighbours <= sizes.tokens}
+    found: dict[int, Evaluation] = {}
+    for begin in range(0, len(jobs), sizes.neighbours):
+        rows = [row for row in range(begin, min(begin + sizes.neighbours, len(jobs))) if row in small]
+        found |= dict(zip(rows, model.evaluate([jobs[row] for row in rows])[0], strict=True))
+    for row in whole.keys() - small:
+        answers = [model.evaluate([part.job])[0][0] for part in whole[row]]
+        found[row] = joined(jobs[row][1], whole[row], answers)
+    return [found[row] for row in range(len(jobs))]
 
 
 def assert_equal(some: list[Evaluation], others: list[Evaluation]) -> None:
@@ -105,23 +122,33 @@ def assert_equal(some: list[Evaluation], others: list[Evaluation]) -> None:
             assert left is None or np.array_equal(left, right)
 
 
-@pytest.mark.parametrize("per_task", [1, 2, 4, 9, 100])
+@pytest.mark.parametrize("tokens", [16_384, 500, 30])
+@pytest.mark.parametrize("neighbours", [1, 4, 100])
 def test_the_numbers_depend_neither_on_the_number_of_actors_nor_on_the_order_of_arrival(
-    per_task: int, real: list[Any], jobs: Jobs, load_reward: Callable[..., RewardModel]
+    tokens: int, neighbours: int, real: list[Any], jobs: Jobs, load_reward: Callable[..., RewardModel]
 ) -> None:
-    """Also where the last task is not full: nine responses in tasks of two and of four."""
-    expected, work = by_tasks(load_reward("llama", batch_tokens=300, attention=True), jobs, per_task)
+    """All small, some of them small, or nearly all of them cut; also where the last group is not full."""
+    model, sizes = load_reward("llama", batch_tokens=300, attention=True), TaskSizes(tokens, neighbours)
+    expected, works = by_tasks(model, jobs, sizes), []
     for actors, order in ((1, 0), (2, 1), (2, 2)):
         arrival = random.Random(order).sample(jobs, len(jobs)) if order else jobs
-        pool = RayRewardPool(real[:actors], NAMES[:actors], per_task)
+        pool = RayRewardPool(real[:actors], NAMES[:actors], sizes)
         assert_equal(evaluate(pool, arrival), expected)
-        assert pool.work == work
+        works.append(pool.work)
         assert pool.busy_seconds() > 0
         pool.close()
+    assert works[0] == works[1] == works[2]
+    assert works[0].asked == sum(1 + (plan.game.n_coalitions if plan.game else 0) for _, plan in jobs)
+    for (response, plan), evaluation in zip(jobs, expected, strict=True):
+        [whole], _ = model.evaluate([(response, plan)])
+        assert evaluation.score == pytest.approx(whole.score, abs=1e-5)
+        if whole.values_C is not None:
+            assert evaluation.values_C == pytest.approx(whole.values_C, abs=1e-5)
+            assert evaluation.values_C[1] == evaluation.score
 
 
 def test_a_pool_scores_step_after_step(real: list[Any], jobs: Jobs) -> None:
-    pool = RayRewardPool(real, NAMES, 2)
+    pool = RayRewardPool(real, NAMES, TaskSizes(neighbours=2))
     first = evaluate(pool, jobs)
     work, busy = pool.work, pool.busy_seconds()
     assert_equal(evaluate(pool, jobs[:4]), first[:4])
@@ -136,7 +163,7 @@ def test_a_pool_scores_step_after_step(real: list[Any], jobs: Jobs) -> None:
 def test_a_sample_that_cannot_be_scored_is_one_line_and_the_next_step_is_as_good_as_ever(
     real: list[Any], jobs: Jobs, tok: PreTrainedTokenizerFast
 ) -> None:
-    pool = RayRewardPool(real, NAMES, 1)
+    pool = RayRewardPool(real, NAMES, TaskSizes(neighbours=1))
     expected = evaluate(pool, jobs)
     too_long = reward_bench.respond(tok, " good film" * 20, row=4)
     message = (
@@ -152,7 +179,7 @@ def test_a_sample_that_cannot_be_scored_is_one_line_and_the_next_step_is_as_good
 def test_the_work_of_an_actor_that_dies_is_done_again_and_the_actor_comes_back(
     real: list[Any], jobs: Jobs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool = RayRewardPool(real, NAMES, 2)
+    pool = RayRewardPool(real, NAMES, TaskSizes(neighbours=2))
     expected, once = evaluate(pool, jobs), pool.work
     dying = [
         (told(response, f"die {tmp_path / 'died'}") if i == 3 else response, p) for i, (response, p) in enumerate(jobs)
@@ -177,13 +204,14 @@ def scores(evaluations: list[Evaluation]) -> list[float]:
 
 
 def test_a_task_starts_when_its_rows_are_there_and_holds_neighbours(scripted: Pools) -> None:
-    pool, [actor] = scripted(actors=1, per_task=2)
+    pool, [actor] = scripted(actors=1, neighbours=2)
     pool.begin(5)
-    for row in (1, 3, 4, 2, 0):  # the tasks are complete in the order (4), (2, 3), (0, 1)
+    for row in (1, 3, 4, 2, 0):
         pool.submit(*blank(row))
     assert pool.results() == {row: Evaluation(float(row)) for row in range(5)}
-    assert ray.get(actor.seen.remote()) == [4, 2, 3, 0, 1]
-    assert pool.work == Workload(asked=5, unique=3, tokens=30, computed_tokens=60)
+    assert {span.rows for span in pool.spans} == {(4,), (2, 3), (0, 1)}
+    assert sorted(ray.get(actor.seen.remote())) == [0, 1, 2, 3, 4]
+    assert pool.work == Workload(asked=5, unique=3, asked_tokens=45, tokens=30, computed_tokens=60, padding_tokens=9)
     assert pool.busy_seconds() == 1.5
 
 
@@ -225,32 +253,118 @@ def test_a_pool_without_actors_left_says_so_at_once_and_ever_after(scripted: Poo
     assert str(first.value) == str(second.value)
 
 
-def test_responses_that_end_every_actor_are_given_up_and_named(scripted: Pools) -> None:
-    """The actors come back, and the pool scores other responses."""
-    pool, actors = scripted(per_task=2, restarts=-1)
-    message = r"^reward-[01]: died: .*; 3 actors were lost over prompt 2, sample 0 \(''\) and 1 more$"
-    with pytest.raises(ActorFailed, match=message):
+def test_a_response_that_ends_every_actor_is_given_up_and_named(scripted: Pools) -> None:
+    """After two actors lost over both, each of the two is tried alone. The actors come back, the pool goes on."""
+    pool, actors = scripted(neighbours=2, restarts=-1)
+    message = r"^prompt 3, sample 0 \(''\): 3 reward actors were lost over it, the last one reward-[01]: died: [^\n]*$"
+    with pytest.raises(SampleFailed, match=message):
         evaluate(pool, [blank(row, "die" if row == 3 else "") for row in range(6)])
     assert scores(evaluate(pool, [blank(row, "5") for row in range(6)])) == [5, 6, 7, 8, 9, 10]
     assert come_back(actors) == NAMES
 
 
-def test_an_exception_in_an_actor_is_one_line_that_names_it(scripted: Pools) -> None:
-    pool, _ = scripted(actors=1)
-    with pytest.raises(ActorFailed, match=r"^reward-0: RuntimeError: out of order$"):
-        evaluate(pool, [blank(0), blank(1, "break")])
-    assert scores(evaluate(pool, [blank(0)])) == [0]
+def test_a_model_that_fails_on_inputs_names_them_when_the_others_are_done(scripted: Pools) -> None:
+    pool, actors = scripted(neighbours=4)
+    message = (
+        r"^2 of 8 responses could not be scored: sample 1: no score; "
+        r"prompt 6, sample 0 \(''\): reward-[01]: RuntimeError: out of order$"
+    )
+    texts = {1: "fail 1", 6: "break"}
+    with pytest.raises(SampleFailed, match=message):
+        evaluate(pool, [blank(row, texts.get(row, "")) for row in range(8)])
+    seen = ray.get([actor.seen.remote() for actor in actors])
+    assert {row for rows in seen for row in rows} == set(range(8))
+    assert scores(evaluate(pool, [blank(row) for row in range(8)])) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def test_what_a_failed_step_still_brings_is_not_taken_for_the_next_steps(scripted: Pools, tmp_path: Path) -> None:
-    """Row 0 of the failed step is still being scored when row 0 of the next one is asked for."""
+@pytest.mark.parametrize(("tokens", "number"), [(16_384, 37), (40, 37), (16_384, 0), (40, 62)])
+def test_the_coalition_that_a_model_fails_on_is_found(scripted: Pools, tokens: int, number: int) -> None:
+    """Of all 64 coalitions of six units; also in a part of a response that was cut."""
+    pool, _ = scripted(tokens=tokens)
+    job = blank(0, f"crack {number}", units=6)
+    [row] = np.flatnonzero(numbers(job[1].game.coalitions_Cn) == number)
+    message = rf"^prompt 0, sample 0 \(''\), coalition {row}: reward-[01]: OverflowError: it cracks$"
+    with pytest.raises(SampleFailed, match=message):
+        evaluate(pool, [job])
+
+
+def test_a_large_response_starts_when_it_is_there_and_small_ones_when_their_neighbours_are(scripted: Pools) -> None:
+    pool, [actor] = scripted(actors=1, neighbours=4, tokens=150)
+    pool.begin(4)
+    large = blank(3, units=6)  # 64 coalitions
+    pool.submit(*blank(0))
+    pool.submit(*large)
+    until(lambda: bool(pool.spans))
+    assert [span.rows for span in pool.spans] == [(3,)]
+    pool.submit(*blank(2))
+    pool.submit(*blank(1))
+    results = pool.results()
+    assert np.array_equal(results[3].values_C, numbers(large[1].game.coalitions_Cn))
+    assert [span.rows for span in pool.spans] == [(3,), (0, 1, 2)]
+    assert ray.get(actor.seen.remote()) == [3, 0, 1, 2]
+
+
+def test_a_response_larger_than_a_task_is_shared_among_the_actors(scripted: Pools, tmp_path: Path) -> None:
+    """The idle one does all the other parts while one is still busy with its own."""
+    pool, actors = scripted(tokens=40)
+    response, plan = blank(0, f"wait {tmp_path / 'go'}", units=6)
+    pool.begin(1)
+    pool.submit(response, plan)
+    until(lambda: len(pool.spans) == len(cut(response, plan, TaskSizes(40))) - 1)
+    (tmp_path / "go").touch()
+    assert np.array_equal(pool.results()[0].values_C, numbers(plan.game.coalitions_Cn))
+    seen = ray.get([actor.seen.remote() for actor in actors])
+    assert sorted(map(len, seen)) == [1, len(pool.spans) - 1]
+    assert pool.work.asked == 65
+
+
+def test_equal_responses_are_scored_once_wherever_they_stand(scripted: Pools) -> None:
+    pool, [actor] = scripted(actors=1, tokens=7)
+    game = blank(0, units=2)
+    same = [(replace(game[0], row=row), game[1]) for row in (3, 0, 4)]
+    jobs = [*same, (replace(game[0], row=1, token_ids=(1, 0)), game[1]), (replace(game[0], row=2), CreditPlan())]
+    pool.begin(6)
+    for job in jobs:
+        pool.submit(*job)
+    until(lambda: any(3 in span.rows for span in pool.spans))
+    pool.submit(replace(game[0], row=5), game[1])  # comes when the answer is there already
+    results = pool.results()
+    assert [results[row].score for row in (3, 0, 4, 5)] == [3, 3, 3, 3]
+    assert results[1].score == 1
+    assert set(ray.get(actor.seen.remote())) == {1, 2, 3}
+    assert pool.work.asked == 5 * 5 + 1
+    assert pool.work.asked_tokens == 15 * pool.work.unique + 3 * 15 * len([s for s in pool.spans if 3 in s.rows])
+
+
+def test_an_actor_holds_one_task_at_a_time_and_the_most_expensive_come_first(scripted: Pools, tmp_path: Path) -> None:
+    pool, [actor] = scripted(actors=1)
+    pool.begin(5)
+    pool.submit(*blank(4, f"wait {tmp_path / 'go'}"))
+    wait_for(tmp_path / "go.who")
+    for row, units in ((0, 1), (1, 3), (2, 2), (3, 4)):
+        pool.submit(*blank(row, units=units))
+    (tmp_path / "go").touch()
+    assert pool.results()[0].score == 0
+    assert ray.get(actor.seen.remote()) == [4, 3, 1, 2, 0]
+
+
+def test_an_actor_that_does_not_come_back_is_not_waited_for(scripted: Pools, tmp_path: Path) -> None:
+    """It starts again and is not ready within the pool's patience."""
+    pool, _ = scripted(actors=1, restarts=1, patience_s=1.0, gate=str(tmp_path / "gate"))
+    (tmp_path / "gate").touch()
+    with pytest.raises(ActorFailed, match=r"^reward-0, the last reward actor, is lost for good: died: "):
+        evaluate(pool, [blank(0, "die")])
+    (tmp_path / "gate.open").touch()
+
+
+def test_what_a_step_that_was_given_up_still_brings_is_not_taken_for_the_next_steps(
+    scripted: Pools, tmp_path: Path
+) -> None:
+    """Row 0 of the first step is still being scored when row 0 of the next one is asked for."""
     pool, _ = scripted()
     pool.begin(2)
     pool.submit(*blank(0, f"wait {tmp_path / 'go'} 100"))
     wait_for(tmp_path / "go.who")
-    pool.submit(*blank(1, "fail 1"))
-    with pytest.raises(SampleFailed, match=r"^sample 1: no score$"):
-        pool.results()
     pool.begin(2)
     pool.submit(*blank(0, f"wait {tmp_path / 'again'} 7"))
     wait_for(tmp_path / "again.who")

@@ -26,6 +26,8 @@ class PlainBatches:
     def __init__(self, classifier: Classifier, *, batch_tokens: int, memory: int) -> None:
         self._classifier, self._batch_tokens, self._memory = classifier, batch_tokens, memory
         self._footprint = Footprint.of(classifier)
+        self.padding = 0
+        """Padding tokens computed so far."""
 
     def scores(
         self, sequences: Sequence[Encoded], _groups: Sequence[Sequence[int]], /
@@ -55,6 +57,7 @@ class PlainBatches:
                 continue
             scores[rows] = self._classifier.scores(output.logits)
             computed += inputs["input_ids"].numel()
+            self.padding += inputs["input_ids"].numel() - sum(lengths[row] for row in rows)
             for row in here:
                 read = self._read(sequences[row])
                 heads = output.attentions[-1][rows.index(row), :, read, : lengths[row]]

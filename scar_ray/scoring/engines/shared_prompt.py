@@ -32,6 +32,8 @@ class SharedPrompt:
         self._batch_tokens, self._memory = batch_tokens, memory
         self._footprint = Footprint.of(classifier)
         self._takes_positions = "position_ids" in inspect.signature(classifier.backbone.forward).parameters
+        self.padding = 0
+        """Padding tokens computed so far, beside those of `plain`."""
 
     @torch.no_grad()
     def scores(
@@ -80,6 +82,7 @@ class SharedPrompt:
             states = output.last_hidden_state[torch.arange(len(rows), device=device), last]
             scores[rows] = self._classifier.scores(self._classifier.model.score(states))
             computed += inputs["input_ids"].numel()
+            self.padding += inputs["input_ids"].numel() - sum(lengths[row] for row in rows)
         return scores, computed
 
     def _forward(self, cache: DynamicCache, inputs: dict[str, torch.Tensor]) -> Any:
