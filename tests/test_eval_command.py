@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scar_ray import cli
+from scar_ray.commands.evaluate import print_table
 from scar_ray.config.load import load
 from scar_ray.evaluate import Target, evaluate, target
 
@@ -89,3 +90,18 @@ def test_everything_that_is_missing_is_told_before_anything_starts(tmp_path: Pat
         "eval.gold.path=./gold: no such model folder",
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_the_table_has_a_column_for_each_policy_and_fits_a_narrow_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    base = {"reward": 0.28705, "reward_stderr": 0.66505, "kl_k1": 0.054, "eos_share": 0.5, "prompts": 128}
+    print_table([{"name": "a", **base}, {"name": "b-best", **base, "gold": -1.0, "gold_stderr": None}])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip(" ─")]
+    assert lines == [
+        ["a", "b-best"],
+        ["reward", "0.287", "±", "0.665", "0.287", "±", "0.665"],
+        ["gold", "–", "-1.000"],
+        ["KL", "k1", "0.05", "0.05"],
+        ["ended", "50%", "50%"],
+        ["prompts", "128", "128"],
+    ]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_COLUMNS = (
+_MEASURES = (
     ("reward", "reward", "{:.3f}"),
     ("gold", "gold", "{:.3f}"),
     ("KL k1", "kl_k1", "{:.2f}"),
@@ -16,8 +16,8 @@ _COLUMNS = (
     ("length", "length", "{:.1f}"),
     ("ended", "eos_share", "{:.0%}"),
     ("distinct-1", "distinct_1", "{:.2f}"),
-    ("-2", "distinct_2", "{:.2f}"),
-    ("-3", "distinct_3", "{:.2f}"),
+    ("distinct-2", "distinct_2", "{:.2f}"),
+    ("distinct-3", "distinct_3", "{:.2f}"),
     ("prompts", "prompts", "{:,}"),
 )
 
@@ -46,18 +46,21 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line for each policy; means, with the standard error of rewards."""
+    """One column for each policy, one line for each measure: means, with the standard error of rewards."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    shown = [column for column in _COLUMNS if any(row.get(column[1]) is not None for row in rows)]
-    table = Table("policy", box=box.SIMPLE_HEAD)
-    for name, _, _ in shown:
-        table.add_column(name, justify="right", no_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 24 * (len(rows) + 1))
+    table = Table("", box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(row["name"], *(_cell(row, key, form) for _, key, form in shown))
-    Console(highlight=False).print(table)
+        table.add_column(row["name"], justify="right", overflow="fold")
+    for name, key, form in _MEASURES:
+        if any(row.get(key) is not None for row in rows):
+            table.add_row(name, *(_cell(row, key, form) for row in rows))
+    console.print(table)
 
 
 def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
