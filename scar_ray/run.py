@@ -1,4 +1,4 @@
-"""What the commands do once their configuration is valid: train, sft, rm."""
+"""What `scar-ray train` does once its configuration is valid."""
 
 from __future__ import annotations
 
@@ -71,35 +71,6 @@ def train(config: Config, resume: Path | None = None) -> Path:
     return folder
 
 
-def sft(config: Config) -> Path:
-    """Trains the task's policy on its texts and returns its folder."""
-    from scar_ray.workers.supervised.lm import sft as train_policy
-
-    out = supervised_folder(config, "sft", config.model.policy.path)
-    train_policy(config, out)
-    print(f"policy: {out}")
-    return out
-
-
-def rm(config: Config) -> Path:
-    """Trains the task's reward model on its labelled texts and returns its folder."""
-    from scar_ray.workers.supervised.reward import rm as train_reward
-
-    out = supervised_folder(config, "rm", config.model.reward.path)
-    train_reward(config, out)
-    print(f"reward model: {out}")
-    return out
-
-
-def supervised_folder(config: Config, command: str, path: str) -> Path:
-    """Where sft and rm write: the model's path when it is trained from scratch, else a folder under `runs`."""
-    return (
-        Path(path)
-        if config.model.scratch is not None
-        else config.runs / (config.name or f"{config.task.name}-{command}")
-    )
-
-
 def with_models(config: Config) -> Config:
     """The configuration with the demo's own models filled in, trained first if the cache has none."""
     if config.task.name != "demo":
@@ -141,9 +112,8 @@ class Run:
         )
         method = credit.build(**config.credit.method_options(), parser=parse if parser is None else parser.parse)
         self._parser = parser
-        self._trainer = Trainer(
-            config, load_prompts(config, tokenizer), method, actors.rollout, actors.reward, actors.learner, parser
-        )
+        prompts = load_prompts(config, tokenizer, say=progress.message)
+        self._trainer = Trainer(config, prompts, method, actors.rollout, actors.reward, actors.learner, parser)
         self._evaluator = None
         if config.eval.every:
             held_out = load_held_out(config, tokenizer)

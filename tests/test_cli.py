@@ -20,13 +20,13 @@ from scar_ray.config.load import load
 HEAVY = ("torch", "transformers", "ray", "vllm", "deepspeed", "datasets", "peft", "nltk", "pandas", "scipy")
 
 
-def fake_run(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
-    """Puts a module with these functions in the place of scar_ray.run."""
-    module = types.ModuleType("scar_ray.run")
-    for name, function in functions.items():
-        setattr(module, name, function)
-    monkeypatch.setitem(sys.modules, "scar_ray.run", module)
-    monkeypatch.setattr("scar_ray.run", module, raising=False)
+def fake_run(monkeypatch: pytest.MonkeyPatch, name: str = "scar_ray.run", **functions: Any) -> None:
+    """Puts a module with these functions in the place of scar_ray.run, or of another one."""
+    module = types.ModuleType(name)
+    for function_name, function in functions.items():
+        setattr(module, function_name, function)
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(name, module, raising=False)
 
 
 @pytest.fixture
@@ -177,7 +177,8 @@ def test_supervised_commands_run_the_valid_configuration(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     calls: list[Any] = []
-    fake_run(monkeypatch, **{name: lambda config, name=name: calls.append((name, config)) for name in ("sft", "rm")})
+    functions = {name: lambda config, name=name: calls.append((name, config)) for name in ("sft", "rm")}
+    fake_run(monkeypatch, "scar_ray.run_supervised", **functions)
     assert cli.main([command, "task=imdb", "seed=1"]) == 0
     assert calls == [(command, load(["task=imdb", "seed=1"]))]
 

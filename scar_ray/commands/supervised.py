@@ -21,8 +21,8 @@ def run(parsed: argparse.Namespace) -> int:
 
     config = load(parsed.overrides, parsed.config_dir)
     preflight_supervised(config, parsed.command)
-    from scar_ray import run
+    from scar_ray import run_supervised
 
-    train_model = run.sft if parsed.command == "sft" else run.rm
+    train_model = run_supervised.sft if parsed.command == "sft" else run_supervised.rm
     train_model(config)
     return 0

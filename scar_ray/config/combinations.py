@@ -16,7 +16,7 @@ MAX_EXACT_UNITS = 16
 
 def conflicts(config: Config) -> list[str]:
     """One line for each combination that cannot work; empty when all is well."""
-    checks = (_models, _function, _lengths, _credit, _algorithm, _cluster, _evaluation)
+    checks = (_models, _function, _lengths, _supervised, _credit, _algorithm, _cluster, _evaluation)
     return [line for check in checks for line in check(config)]
 
 
@@ -64,6 +64,11 @@ def _lengths(config: Config) -> Iterator[str]:
             f"algorithm.shaping.over_length_start={start} must be below task.sampling.max_new_tokens="
             f"{task.sampling.max_new_tokens}"
         )
+
+
+def _supervised(config: Config) -> Iterator[str]:
+    if config.rm.centre and not config.task.has_pairs:
+        yield f"rm.centre=true needs demonstrations, which task={config.task.name} has not; leave it out"
 
 
 def _credit(config: Config) -> Iterator[str]:

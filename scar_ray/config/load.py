@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -119,7 +119,8 @@ def _composed(choices: Mapping[str, str], folders: Sequence[Path]) -> Tree:
         where = f"{mark.name}:{mark.line + 1}" if mark else "a configuration file"
         raise ConfigError(f"{where}: is not valid YAML: {_one_line(error.problem)}") from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"the configuration files cannot be composed: {_one_line(error)}") from None
+        reason = _one_line(error).partition(" Config search path")[0]
+        raise ConfigError(f"the configuration files cannot be composed: {reason}") from None
     tree, container = Config().model_dump(mode="json"), OmegaConf.to_container(composed)
     assert isinstance(container, dict)
     for name, value in container.items():
@@ -134,6 +135,8 @@ def _validated(tree: Tree, values: Sequence[tuple[str, Any]], problems: list[str
             _assign(tree, key.split("."), value)
         else:
             problems.append(unknown_key(key))
+    OmegaConf.register_new_resolver("local", _local, replace=True)
+    OmegaConf.register_new_resolver("room", _room, replace=True)
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -146,6 +149,21 @@ def _validated(tree: Tree, values: Sequence[tuple[str, Any]], problems: list[str
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _local(here: str, hub: str, *, _root_: DictConfig) -> str:
+    """`${local:HERE,HUB}`: HERE where `task.data` names a folder, as a path in it if it is a file's name, else HUB."""
+    folder = _root_.task.data
+    if not folder:
+        return hub
+    return str(Path(folder) / here) if here.endswith(".jsonl.gz") else here
+
+
+def _room(wanted: int, *, _root_: DictConfig) -> int:
+    """`${room:N}`: N prompt tokens, or what a new response and its EOS leave in the context of `model.scratch`."""
+    if not _root_.model.scratch:
+        return wanted
+    return min(wanted, int(_root_.model.scratch.max_positions) - int(_root_.task.sampling.max_new_tokens) - 1)
 
 
 def _assign(tree: Tree, path: Sequence[str], value: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from scar_ray.config.errors import UserError
 from scar_ray.config.model_folder import ModelFolder, is_local, read_model_folder, same_tokenizer
-from scar_ray.config.schema import Config, DataSource, RewardModelConfig
+from scar_ray.config.schema import Config, Part, RewardModelConfig
 from scar_ray.credit import PARSING
 from scar_ray.parsing import parser_folder
 
@@ -48,9 +48,14 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
     Raises:
         UserError: one line for each thing that is missing.
     """
-    problems = [*_data(config, "train"), *_data(config, "test")]
-    if config.model.scratch is None:
-        role: Literal["policy", "reward"] = "policy" if command == "sft" else "reward"
+    parts: list[Part] = ["sft_train", "sft_test"] if command == "sft" else ["rm_train", "rm_test"]
+    if command == "rm" and config.rm.centre:
+        parts.append("sft_train")
+    problems = [line for part in parts for line in _data(config, part)]
+    problems += _completion_room(config, command)
+    from_policy = command == "rm" and config.rm.from_policy
+    if config.model.scratch is None or from_policy:
+        role: Literal["policy", "reward"] = "policy" if command == "sft" or from_policy else "reward"
         problems += [line for line in [_folder(config, role)] if isinstance(line, str)]
     problems += _broken_packages()
     if problems:
@@ -77,6 +82,15 @@ def preflight_evaluation(config: Config, policy: str) -> None:
     problems += [*_evaluation(config), *_broken_packages(), *_no_numa(config)]
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _completion_room(config: Config, command: Literal["sft", "rm"]) -> Iterator[str]:
+    longest: int = getattr(config, command).max_tokens
+    if config.task.has_pairs and longest <= config.task.prompt_tokens_max:
+        yield (
+            f"{command}.max_tokens={longest} leaves no room for a completion after prompts of up to "
+            f"task.prompt_tokens_max={config.task.prompt_tokens_max} tokens; raise it"
+        )
 
 
 def missing(config: Config) -> list[str]:
@@ -187,16 +201,16 @@ def _reward_length(config: Config, policy: ModelFolder, reward: ModelFolder) -> 
         )
 
 
-def _data(config: Config, part: Literal["train", "test"]) -> Iterator[str]:
+def _data(config: Config, part: Part) -> Iterator[str]:
     if config.task.name == "demo":
         return
-    source: DataSource = getattr(config.task, part)
+    where, source = config.task.source(part)
     if not source.source:
-        yield f"task.{part}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub"
+        yield f"{where}.source is empty; name a JSONL, CSV or parquet file, or a data set on the hub"
     elif (source.source.endswith(_DATA_SUFFIXES) or is_local(source.source)) and not Path(
         source.source
     ).expanduser().is_file():
-        yield f"task.{part}.source={source.source}: no such data file; give a JSONL, CSV or parquet file"
+        yield f"{where}.source={source.source}: no such data file; give a JSONL, CSV or parquet file"
 
 
 def _parser(config: Config) -> Iterator[str]:

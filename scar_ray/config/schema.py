@@ -43,25 +43,63 @@ class DataSource(Section):
 
     source: str = ""
     split: str = "train"
+    folder: str | None = None
+    """Folder of the data set on the hub that is wanted; none: the whole."""
     text: str = "text"
-    """Column with the text."""
+    """imdb: column with the text."""
     label: str = "label"
-    """Column with the class label (0 or 1); used by reward-model training only."""
+    """imdb: column with the class label (0 or 1); used by reward-model training only."""
+    prompt: str = "prompt"
+    """tldr, hh: column with the prompt, or a template over columns ("TITLE: {title}"); empty: the other columns hold
+    whole dialogues, and the prompt is what comes before their last answer."""
+    completion: str = "completion"
+    """tldr, hh: column with the demonstrated completion; used by `scar-ray sft`."""
+    chosen: str = "chosen"
+    """tldr, hh: column with the better completion of a pair; used by `scar-ray rm`."""
+    rejected: str = "rejected"
+    """tldr, hh: column with the worse one."""
     limit: Count | None = None
     """Use only the first so many rows."""
+
+
+Part = Literal["train", "test", "sft_train", "sft_test", "rm_train", "rm_test"]
 
 
 class TaskConfig(Section):
     """A task: prompts, data and sampling."""
 
-    name: Literal["demo", "imdb"] = "demo"
+    name: Literal["demo", "imdb", "tldr", "hh"] = "demo"
+    data: str = ""
+    """Folder with the task's files under the names that its group file gives; empty: its data sets on the hub."""
     train: DataSource = DataSource()
+    """Prompts of the training; the texts of imdb, also for `scar-ray sft` and `rm`."""
     test: DataSource = DataSource()
+    """The same, held out."""
+    sft_train: DataSource | None = None
+    """Demonstrations for `scar-ray sft`; none: those of `train`."""
+    sft_test: DataSource | None = None
+    rm_train: DataSource | None = None
+    """Preference pairs for `scar-ray rm`; none: those of `train`."""
+    rm_test: DataSource | None = None
     prompt_tokens_min: Count = 4
+    """demo, imdb: fewest tokens of a text that make a prompt."""
     prompt_tokens_max: Count = 8
+    """demo, imdb: most of them. tldr, hh: longest prompt; the post of tldr is shortened, a dialogue of hh left out."""
     min_chars: Whole = 200
-    """Texts shorter than this give no prompts."""
+    """imdb: texts shorter than this give no prompts."""
     sampling: Sampling = Sampling()
+
+    @property
+    def has_pairs(self) -> bool:
+        """Rows are prompts with completions and preference pairs, not texts with labels."""
+        return self.name in ("tldr", "hh")
+
+    def source(self, part: Part) -> tuple[str, DataSource]:
+        """Where the rows of `part` come from, and the key that says so."""
+        found: DataSource | None = getattr(self, part)
+        if found is not None:
+            return f"task.{part}", found
+        return self.source("test" if part.endswith("test") else "train")
 
     @model_validator(mode="after")
     def _ordered(self) -> TaskConfig:
@@ -300,12 +338,27 @@ class SupervisedConfig(Section):
 
     epochs: Count = 1
     batch: Count = 32
+    """Rows of an optimizer step: texts, prompts with their completions, or pairs."""
+    micro_batch: Count | None = None
+    """Rows of one forward and backward pass; gradients accumulate up to the batch. None: the whole batch."""
     lr: Positive = 5e-4
     max_tokens: Count = 128
+    """Longest sequence; texts and completions are cut."""
     warmup_fraction: Fraction = 0.05
     weight_decay: NonNegative = 0.01
     crop: bool = False
-    """rm: also train on random crops of the texts, so that short and partial texts get meaningful scores."""
+    """rm: also train on random crops of the texts, so that short and partial texts get meaningful scores. Both
+    completions of a pair are cut at the same fraction."""
+    prompt_weight: Fraction = 0.0
+    """sft on demonstrations: weight of a prompt token in the loss beside 1 of a completion token."""
+    from_policy: bool = False
+    """rm: starts from the weights of `model.policy.path` with a new head, not from `model.reward.path` or scratch."""
+    centre: bool = False
+    """rm on pairs: the mean reward of the demonstrations in `task.sft_train` becomes zero."""
+    centre_rows: Count = 1000
+    """Demonstrations of which the mean is taken."""
+    checkpoint_every: Count = 200
+    """Steps between checkpoints; after a stop the same command goes on from the last one."""
 
 
 class Config(Section):

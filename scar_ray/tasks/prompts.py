@@ -1,8 +1,9 @@
-"""Prompts: the first few policy tokens of a task's texts."""
+"""Prompts: the first few policy tokens of a task's texts, or the prompts that its data sets have."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,21 +11,31 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.schema import Config
 from scar_ray.records import Prompt
 from scar_ray.tasks.data import load_rows
+from scar_ray.tasks.dialogues import load_prompt_texts
+from scar_ray.tasks.fitting import default_bos, fit_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Part = Literal["train", "test"]
+Say = Callable[[str], None]
 
-def load_prompts(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
+
+def load_prompts(config: Config, tokenizer: PreTrainedTokenizerBase, say: Say | None = None) -> list[Prompt]:
     """The training prompts of `config.task`, ordered by index; the same for the same seed, texts and tokenizer.
 
-    A prompt is the first `prompt_tokens_min`..`prompt_tokens_max` tokens (uniform, drawn from a generator
-    seeded with (seed, row)) of a text of at least `min_chars` characters; the demo's reviews are all short
-    and need no minimum. A BOS comes first where the tokenizer adds one by default. Texts that are too short,
-    and cuts through a character of several tokens, give no prompt. UserError when fewer prompts are left
-    than a batch asks for.
+    demo, imdb: beginnings of texts. tldr, hh: the prompts of the data set, within the limit of tokens; `say` is told
+    how many were shortened or left out. A BOS comes first where the tokenizer adds one by default. UserError for a
+    bad row, and when fewer prompts are left than a batch asks for.
     """
-    return _prompts(config, tokenizer, "train", config.seed, config.algorithm.batch.prompts)
+    needed = config.algorithm.batch.prompts
+    prompts, found = _prompts(config, tokenizer, "train", config.seed, say)
+    if len(prompts) < needed:
+        raise UserError(
+            f"task.train: {found}; algorithm.batch.prompts={needed} needs as many: {_remedy(config)} or lower "
+            "algorithm.batch.prompts"
+        )
+    return prompts
 
 
 def load_held_out(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
@@ -32,20 +43,43 @@ def load_held_out(config: Config, tokenizer: PreTrainedTokenizerBase) -> list[Pr
 
     The same for every run with the same texts and tokenizer, whatever its seed. UserError when there is none.
     """
-    prompts = _prompts(config, tokenizer, "test", config.eval.seed, 1)
+    prompts, found = _prompts(config, tokenizer, "test", config.eval.seed)
+    if not prompts:
+        raise UserError(f"task.test: {found}; 1 at least is needed: {_remedy(config)} or set eval.every=0")
     drawn = np.random.default_rng(config.eval.seed).permutation(len(prompts))[: config.eval.prompts]
     return [prompts[i] for i in sorted(drawn)]
 
 
-def _prompts(config: Config, tokenizer: PreTrainedTokenizerBase, part: str, seed: int, needed: int) -> list[Prompt]:
-    """All prompts of `task.train` or `task.test` (`part`); UserError when there are fewer than `needed`."""
+def _prompts(
+    config: Config, tokenizer: PreTrainedTokenizerBase, part: Part, seed: int, say: Say | None = None
+) -> tuple[list[Prompt], str]:
+    """All prompts of `task.train` or `task.test` (`part`), and words on what they were made from."""
+    task = config.task
+    if not task.has_pairs:
+        return _beginnings(config, tokenizer, part, seed)
+    fitted = fit_prompts(task, tokenizer, load_prompt_texts(task, part))
+    if say is not None and fitted.told():
+        say(f"task.{part}: {fitted.told()} (task.prompt_tokens_max={task.prompt_tokens_max})")
+    prompts = [Prompt(index, found.token_ids, found.text) for index, found in enumerate(fitted.prompts)]
+    n_texts = len(prompts) + fitted.dropped
+    return prompts, f"{n_texts} rows give {len(prompts)} prompts of at most {task.prompt_tokens_max} tokens"
+
+
+def _beginnings(
+    config: Config, tokenizer: PreTrainedTokenizerBase, part: Part, seed: int
+) -> tuple[list[Prompt], str]:
+    """The prompts that beginnings of texts make, and words on that.
+
+    A prompt is the first `prompt_tokens_min`..`prompt_tokens_max` tokens (uniform, drawn from a generator seeded
+    with (seed, row)) of a text of at least `min_chars` characters; the demo's reviews are all short and need no
+    minimum. Texts that are too short, and cuts through a character of several tokens, give no prompt.
+    """
     task = config.task
     rows = load_rows(task, part, labelled=False)
     # The first few hundred characters hold the tokens; whole reviews would take minutes.
     heads = [row.text[: 64 * task.prompt_tokens_max] for row in rows]
     ids_of_rows = tokenizer(heads, add_special_tokens=False)["input_ids"]
-    bos = _default_bos(tokenizer)
-    min_chars = 0 if task.name == "demo" else task.min_chars
+    bos, min_chars = default_bos(tokenizer), 0 if task.name == "demo" else task.min_chars
     prompts: list[Prompt] = []
     for number, (row, ids) in enumerate(zip(rows, ids_of_rows, strict=True)):
         rng = np.random.default_rng([seed, number])
@@ -53,18 +87,11 @@ def _prompts(config: Config, tokenizer: PreTrainedTokenizerBase, part: str, seed
         text = tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
         if len(row.text) >= min_chars and len(ids) >= length and "\ufffd" not in text:
             prompts.append(Prompt(len(prompts), (*bos, *ids[:length]), text))
-    if len(prompts) < needed:
-        remedy = f"algorithm.batch.prompts={needed} needs as many: lower task.min_chars or algorithm.batch.prompts"
-        if part == "test":
-            remedy = "1 at least is needed: lower task.min_chars or set eval.every=0"
-        raise UserError(
-            f"task.{part}: {len(rows)} texts give {len(prompts)} prompts of {task.prompt_tokens_min}-"
-            f"{task.prompt_tokens_max} tokens from texts of at least {min_chars} characters; "
-            f"{remedy}"
-        )
-    return prompts
+    return prompts, (
+        f"{len(rows)} texts give {len(prompts)} prompts of {task.prompt_tokens_min}-{task.prompt_tokens_max} tokens "
+        f"from texts of at least {min_chars} characters"
+    )
 
 
-def _default_bos(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    bos = tokenizer.bos_token_id
-    return (bos,) if bos is not None and tokenizer.encode("a")[:1] == [bos] else ()
+def _remedy(config: Config) -> str:
+    return "raise task.prompt_tokens_max" if config.task.has_pairs else "lower task.min_chars"

@@ -7,16 +7,23 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from scar_ray.config.errors import UserError
-from scar_ray.trainer.protocols import Learner
 
 MANIFEST = "manifest.json"
 
 
+class Saves(Protocol):
+    """What holds the state of a training, such as the learner."""
+
+    def save(self, folder: Path, /) -> None:
+        """Writes all of it into an empty folder."""
+        ...
+
+
 def save(
-    folder: Path, step: int, learner: Learner, state: Mapping[str, Any], keep: int, best: int | None = None
+    folder: Path, step: int, learner: Saves, state: Mapping[str, Any], keep: int, best: int | None = None
 ) -> Path:
     """Writes `folder/step-NNNNNN`, then removes all but the newest `keep` checkpoints and that of the step `best`.
 

@@ -132,8 +132,7 @@ class MetricsWriter:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._metrics = JsonLines(folder / METRICS_FILE)
-        self._samples = JsonLines(folder / SAMPLES_FILE)
-        self._timeline = JsonLines(folder / TIMELINE_FILE)
+        self._others: dict[str, JsonLines] = {}  # samples and timeline, which the training of a single model has not
         self._wandb = _start_wandb(folder, config, name) if wandb else None
         self._tensorboard = tensorboard
         self._board: Any = None
@@ -143,8 +142,9 @@ class MetricsWriter:
         """Forgets everything logged after `step`; to be called before the first `write` of a resumed run."""
         assert self._board is None, "resume_from comes before the first write"
         self._metrics.truncate_after(step)
-        self._samples.truncate_after(step)
-        self._timeline.truncate_after(step)
+        for name in (SAMPLES_FILE, TIMELINE_FILE):
+            if (self._folder / name).is_file():
+                self._lines(name).truncate_after(step)
         self._purge_step = step + 1
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -161,16 +161,22 @@ class MetricsWriter:
         self, step: int, response: Response, score: SequenceScore, rewards: TokenRewards, method: str
     ) -> None:
         """Adds one response with its credits to samples.jsonl; `method` is the name of the credit method."""
-        self._samples.append(sample_record(step, response, score, rewards, method))
+        self._lines(SAMPLES_FILE).append(sample_record(step, response, score, rewards, method))
+
+    def _lines(self, name: str) -> JsonLines:
+        """The file of this name, made when it is first written."""
+        if name not in self._others:
+            self._others[name] = JsonLines(self._folder / name)
+        return self._others[name]
 
     def write_timeline(self, step: int, record: Mapping[str, Any]) -> None:
         """Adds to timeline.jsonl who did what when in a step."""
-        self._timeline.append({"step": step, **record})
+        self._lines(TIMELINE_FILE).append({"step": step, **record})
 
     def close(self) -> None:
         self._metrics.close()
-        self._samples.close()
-        self._timeline.close()
+        for lines in self._others.values():
+            lines.close()
         if self._board is not None:
             with _writing(self._folder / "tensorboard"):
                 self._board.close()

@@ -62,6 +62,11 @@ class Progress:
             self._live.stop()
             self._live = None
 
+    @property
+    def live(self) -> bool:
+        """Whether there is a terminal whose display changes in place."""
+        return self._live is not None
+
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows step `step` (of `total_steps`) and its metrics, the flat keys of metrics.jsonl."""
         self._step, self._metrics = step, metrics
@@ -94,6 +99,8 @@ class Progress:
         shown = (
             ("reward", "reward/mean", "{:.3f}"),
             ("kl", "kl/k1", "{:.2f}"),
+            ("loss", "loss", "{:.3f}"),
+            ("accuracy", "accuracy", "{:.3f}"),
             ("tokens/s", "tokens/per_s", "{:,.0f}"),
         )
         return [(name, form.format(self._metrics[key])) for name, key, form in shown if key in self._metrics]

@@ -30,6 +30,8 @@ class Classifier:
     pad: int | None
     """The padding token; None for a model without one."""
     device: torch.device
+    offset: float = 0.0
+    """Taken off every score; what `rm.centre` wrote into the model's configuration."""
 
     @classmethod
     def of(cls, model: Any, *, causal: bool, label: int) -> Classifier:
@@ -42,6 +44,7 @@ class Classifier:
             label=label,
             pad=None if pad is None or pad < 0 else pad,
             device=next(model.parameters()).device,
+            offset=float(getattr(model.config, "reward_offset", 0.0)),
         )
 
     @property
@@ -57,7 +60,8 @@ class Classifier:
     def scores(self, logits: torch.Tensor) -> NDArray[np.float64]:
         """Scores of rows of logits."""
         rows = logits.float().cpu().double().numpy()
-        return rows[:, 0] if self.labels == 1 else rows[:, self.label] - rows[:, 1 - self.label]
+        raw = rows[:, 0] if self.labels == 1 else rows[:, self.label] - rows[:, 1 - self.label]
+        return raw - self.offset
 
 
 class Engine(Protocol):

@@ -23,7 +23,8 @@ from scar_ray.tasks.sentiment import Reading, read
 from scar_ray.workers.supervised.engine import Training, one_rank
 from scar_ray.workers.supervised.folder import RunLog, save_model, whole_or_nothing
 from scar_ray.workers.supervised.lm import perplexity, train_policy
-from scar_ray.workers.supervised.reward import Example, rewards, train_reward_model
+from scar_ray.workers.supervised.reward import Example, train_reward_model
+from scar_ray.workers.supervised.scores import rewards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from scar_ray.config.errors import UserError
 
@@ -19,8 +19,33 @@ if TYPE_CHECKING:
 _LINE_EVERY_S = 3.0
 
 
+class Log(Protocol):
+    """What is written down while a model is trained."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training, earlier parts of a resumed one included."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Tells the user something."""
+        ...
+
+    def training(self, steps: int) -> AbstractContextManager[Path | None]:
+        """Surrounds the steps; gives the folder of the checkpoint to go on from, None to begin."""
+        ...
+
+    def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        """Writes down what step number `step` (from 1) came to."""
+        ...
+
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None]) -> None:
+        """Lets `write` fill a checkpoint folder, if one is due after this step."""
+        ...
+
+
 class RunLog:
-    """Appends every step to `metrics.jsonl` and prints a progress line every few seconds."""
+    """Appends every step to `metrics.jsonl` and prints a progress line every few seconds. Keeps no checkpoints."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
@@ -37,6 +62,13 @@ class RunLog:
 
     def line(self, text: str) -> None:
         print(f"{self.name}: {text}", flush=True)
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[None]:  # noqa: ARG002, as a Log
+        yield None
+
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None]) -> None:
+        pass
 
     @property
     def seconds(self) -> float:

@@ -1,55 +1,85 @@
-"""Supervised fine-tuning of a policy: next-token prediction on texts, each followed by the EOS."""
+"""Supervised fine-tuning of a policy: next-token prediction on texts, or on completions of prompts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from scar_ray.config.schema import Config
 from scar_ray.tasks.data import load_rows
-from scar_ray.workers.supervised.engine import Training, fit, one_rank
-from scar_ray.workers.supervised.folder import RunLog, save_model, whole_or_nothing
+from scar_ray.tasks.dialogues import load_demonstrations
+from scar_ray.workers.supervised.completions import completion_rows, encode
+from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
+from scar_ray.workers.supervised.folder import Log, save_model
 from scar_ray.workers.supervised.sources import policy_and_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-IGNORED = -100
 Rows = list[list[int]]
 
 
-def sft(config: Config, out: Path) -> dict[str, float]:
-    """Trains a causal language model on `task.train` and writes it and its tokenizer to the folder `out`.
+@dataclass(frozen=True, slots=True)
+class LmRow:
+    """One sequence to predict."""
 
-    From scratch where `model.scratch` is set, else from `model.policy.path`. Returns the summary, which holds
-    the perplexity per token on `task.test`. UserError for bad data, a missing model, an `out` that is not
-    empty.
+    ids: Sequence[int]
+    n_prompt: int = 0
+    """Tokens at its beginning that belong to the prompt."""
+
+    def weight(self, prompt_weight: float) -> float:
+        """Sum of the weights of the predicted tokens, all but the first: 1 of a completion token."""
+        predicted_of_prompt = max(0, self.n_prompt - 1)
+        return prompt_weight * predicted_of_prompt + (len(self.ids) - 1 - predicted_of_prompt)
+
+
+def sft(config: Config, folder: Path, log: Log) -> dict[str, float]:
+    """Trains a causal language model on the task and writes it and its tokenizer to `folder`.
+
+    imdb, demo: the texts of `task.train`, each followed by the EOS. tldr, hh: the completions of `task.sft_train`
+    after their prompts. From scratch where `model.scratch` is set, else from `model.policy.path`. Returns the summary,
+    which holds the perplexity per token on the held-out part. UserError for bad data or a missing model.
     """
-    texts = [row.text for row in load_rows(config.task, "train", labelled=False)]
-    held_out = [row.text for row in load_rows(config.task, "test", labelled=False)]
-    with (
-        whole_or_nothing(out) as folder,
-        one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device,
-    ):
-        log = RunLog(folder, "sft")
+    pairs = config.task.has_pairs
+    if pairs:
+        shown, held_out = (load_demonstrations(config.task, part) for part in ("sft_train", "sft_test"))
+        texts = [f"{row.prompt}{row.completion}" for row in shown]
+    else:
+        texts, held_out_texts = (
+            [row.text for row in load_rows(config.task, part, labelled=False)] for part in ("sft_train", "sft_test")
+        )
+    with one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
         model, tokenizer = policy_and_tokenizer(config, texts)
         model.to(device)
-        training = Training(config.sft, config.seed, log, config.model.policy.dtype)
-        train_policy(model, tokenizer, texts, training)
-        log.line("measuring the perplexity on held-out texts")
-        summary = {
-            "perplexity": perplexity(model, tokenizer, held_out, config.sft.max_tokens),
-            "texts": len(texts),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "seconds": round(log.seconds, 1),
-        }
+        longest = config.sft.max_tokens
+        weight = config.sft.prompt_weight if pairs else 1.0
+        training = Training(
+            config.sft, config.seed, log, config.model.policy.dtype, weight_of=lambda row: row.weight(weight)
+        )
+        summary: dict[str, float] = {}
+        if pairs:
+            rows, told = completion_rows(config.task, tokenizer, shown, longest)
+            log.line(told)
+            tests, _ = completion_rows(config.task, tokenizer, held_out, longest)
+            train_rows(model, [LmRow(ids, n) for ids, n in rows], training, weight)
+            log.line("measuring the perplexity on held-out completions")
+            summary["perplexity"] = perplexity_of(model, [LmRow(ids, n) for ids, n in tests])
+            summary["rows"] = len(rows)
+        else:
+            train_policy(model, tokenizer, texts, training)
+            log.line("measuring the perplexity on held-out texts")
+            summary["perplexity"] = perplexity(model, tokenizer, held_out_texts, longest)
+            summary["texts"] = len(texts)
+        summary |= {"parameters": sum(p.numel() for p in model.parameters()), "seconds": round(log.seconds, 1)}
         log.line(f"perplexity {summary['perplexity']:.1f} after {summary['seconds']:.0f} s")
-        log.close()
         save_model(folder, model, tokenizer, summary)
     return summary
 
@@ -60,9 +90,14 @@ def train_policy(
     texts: Sequence[str],
     training: Training,
 ) -> None:
-    """Trains `model` in place on `texts`, under `one_rank`."""
+    """Trains `model` in place on `texts`, each followed by the EOS, under `one_rank`."""
+    rows = pack([[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts)], training.hyper.max_tokens)
+    train_rows(model, [LmRow(row) for row in rows], training)
+
+
+def train_rows(model: PreTrainedModel, rows: Sequence[LmRow], training: Training, prompt_weight: float = 1.0) -> None:
+    """Trains `model` in place to predict the rows, under `one_rank`; every epoch in a new order."""
     hyper = training.hyper
-    rows = pack([[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts)], hyper.max_tokens)
     rng = np.random.default_rng(training.seed)
     n_steps = max(1, len(rows) // hyper.batch)
     batches = [
@@ -70,17 +105,7 @@ def train_policy(
         for order in (rng.permutation(len(rows)) for _ in range(hyper.epochs))
         for k in range(n_steps)
     ]
-
-    def loss_of(engine: torch.nn.Module, batch: Rows) -> torch.Tensor:
-        ids, labels = _tensors(batch, tokenizer.pad_token_id, model.device)
-        return engine(input_ids=ids, attention_mask=(labels != IGNORED).long(), labels=labels).loss
-
-    fit(model, batches, loss_of, training)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Rows:
-    """Token ids of the texts, without special tokens and of any length."""
-    return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    fit(model, batches, partial(_loss, model, prompt_weight), training)
 
 
 def pack(sequences: Sequence[Sequence[int]], max_tokens: int) -> Rows:
@@ -102,28 +127,40 @@ def pack(sequences: Sequence[Sequence[int]], max_tokens: int) -> Rows:
     return rows
 
 
-@torch.no_grad()
 def perplexity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
 ) -> float:
     """exp of the mean negative log-likelihood (nats) of a token, over the first `max_tokens` of each text."""
+    rows = [LmRow([*ids, tokenizer.eos_token_id][:max_tokens]) for ids in encode(tokenizer, texts)]
+    return perplexity_of(model, rows)
+
+
+@torch.no_grad()
+def perplexity_of(model: PreTrainedModel, rows: Sequence[LmRow]) -> float:
+    """exp of the mean negative log-likelihood (nats) of a completion token; of every token without prompts."""
     model.eval()
-    rows = [[*ids, tokenizer.eos_token_id][:max_tokens] for ids in encode(tokenizer, texts)]
-    rows = sorted((row for row in rows if len(row) > 1), key=len)
-    nll, count = 0.0, 0
+    rows = sorted((row for row in rows if row.weight(0.0) > 0.0), key=lambda row: len(row.ids))
+    nll = 0.0
     for start in range(0, len(rows), 32):
-        batch = rows[start : start + 32]
-        ids, labels = _tensors(batch, tokenizer.pad_token_id, model.device)
-        predicted = sum(len(row) - 1 for row in batch)
-        loss = model(input_ids=ids, attention_mask=(labels != IGNORED).long(), labels=labels).loss
-        nll += float(loss) * predicted
-        count += predicted
-    return math.exp(nll / count)
+        nll += float(_loss(model, 0.0, model, rows[start : start + 32])[0])
+    return math.exp(nll / sum(row.weight(0.0) for row in rows))
 
 
-def _tensors(rows: Rows, pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) ids and labels, padded on the right."""
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
-    labels = torch.tensor([row + [IGNORED] * (width - len(row)) for row in rows], device=device)
-    return ids, labels
+def _loss(model: PreTrainedModel, prompt_weight: float, engine: torch.nn.Module, rows: Sequence[LmRow]) -> Sums:
+    """Weighted sum of the negative log-likelihoods (nats) of all tokens but the first of each row."""
+    width = max(len(row.ids) for row in rows)
+    pad = model.config.pad_token_id
+    ids_BT = torch.tensor([[*row.ids, *[pad] * (width - len(row.ids))] for row in rows], device=model.device)
+    weights_BT = torch.tensor(
+        [
+            [prompt_weight] * row.n_prompt + [1.0] * (len(row.ids) - row.n_prompt) + [0.0] * (width - len(row.ids))
+            for row in rows
+        ],
+        device=model.device,
+    )
+    mask_BT = torch.arange(width, device=model.device) < torch.tensor(
+        [[len(row.ids)] for row in rows], device=model.device
+    )
+    logits = engine(input_ids=ids_BT, attention_mask=mask_BT.long()).logits[:, :-1].float()
+    nll = F.cross_entropy(logits.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none")
+    return (nll * weights_BT[:, 1:].flatten()).sum(), {}

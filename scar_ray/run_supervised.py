@@ -1,0 +1,203 @@
+"""What `scar-ray sft` and `scar-ray rm` do once their configuration is valid; run again, a stopped training goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from scar_ray.config.errors import UserError
+from scar_ray.config.schema import Config
+from scar_ray.run import Stopped, interruptible
+from scar_ray.run_folder import hardware, now, versions
+from scar_ray.trainer import checkpoints
+from scar_ray.trainer.metrics import MetricsWriter
+from scar_ray.trainer.progress import Progress
+
+Command = Literal["sft", "rm"]
+RECORD = "training.json"
+"""File in a model's folder that says what made it."""
+_LINE_EVERY_S = 3.0
+_MAY_CHANGE = {"runs", "name", "cluster", "trainer"}
+"""Sections of the configuration that do not decide what the model becomes."""
+
+
+def sft(config: Config) -> Path:
+    """Trains the task's policy and returns its folder."""
+    return train_model(config, "sft", model_folder(config, "sft"))
+
+
+def rm(config: Config) -> Path:
+    """Trains the task's reward model and returns its folder."""
+    return train_model(config, "rm", model_folder(config, "rm"))
+
+
+def model_folder(config: Config, command: Command) -> Path:
+    """Where the model goes: to its own path when it is trained from scratch, else to a folder under `runs`."""
+    model = config.model.policy if command == "sft" else config.model.reward
+    if config.model.scratch is not None:
+        return Path(model.path)
+    return config.runs / (config.name or f"{config.task.name}-{command}")
+
+
+def train_model(config: Config, command: Command, out: Path) -> Path:
+    """Trains a model and returns its folder, `out`, which appears when all is done.
+
+    Until then the work lies in a hidden folder beside it, with a checkpoint every `checkpoint_every` steps; the same
+    command goes on from there. UserError for what the user can put right, Stopped after the first Ctrl-C.
+    """
+    if command == "sft":
+        from scar_ray.workers.supervised.lm import sft as train
+    else:
+        from scar_ray.workers.supervised.reward import rm as train
+
+    with unfinished(out, config, command) as folder:
+        log = ModelLog(folder, config, command)
+        try:
+            train(config, folder, log)
+        finally:
+            log.close()
+    print(f"{'policy' if command == 'sft' else 'reward model'}: {out}")
+    return out
+
+
+@contextmanager
+def unfinished(out: Path, config: Config, command: Command) -> Iterator[Path]:
+    """A folder to fill; it becomes `out` when the block ends well, and stays for the next try if it has a checkpoint.
+
+    UserError when `out` already holds something or cannot be written, when another process is at it, and when what an
+    earlier try left was made with other settings.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"output folder {out} is not empty; choose another one or remove it")
+    folder = out.parent / f".{out.name}.unfinished"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            try:
+                _record(folder, config, command)
+                yield folder
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                os.replace(folder, out)
+            finally:
+                if folder.is_dir() and not checkpoints.complete(folder / "checkpoints"):
+                    shutil.rmtree(folder)
+    except OSError as error:
+        raise UserError(f"output folder {out} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """UserError where another process holds the folder; the lock goes with the process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{folder}: another process trains this model; wait for it or set another path") from None
+    finally:
+        os.close(handle)
+
+
+def _record(folder: Path, config: Config, command: Command) -> None:
+    """Writes down what is trained; UserError when an earlier try left checkpoints of something else."""
+    file = folder / RECORD
+    settings = json.loads(config.model_dump_json(exclude=_MAY_CHANGE))
+    if file.is_file() and checkpoints.complete(folder / "checkpoints"):
+        earlier = json.loads(file.read_text())["config"]
+        if key := _difference(earlier, settings):
+            raise UserError(
+                f"{folder}: holds an unfinished {command} with another {key}; set it as it was to go on, or remove the "
+                "folder to start anew"
+            )
+        return
+    record = {"command": command, "config": settings, "versions": versions(), "hardware": hardware(config)}
+    file.write_text(json.dumps({**record, "started": now()}, indent=1))
+
+
+def _difference(earlier: object, settings: object, prefix: str = "") -> str:
+    """The first dotted key whose values differ; empty when none does."""
+    if not (isinstance(earlier, dict) and isinstance(settings, dict)):
+        return "" if earlier == settings else prefix
+    found = (
+        _difference(earlier.get(key), settings.get(key), f"{prefix}.{key}" if prefix else str(key))
+        for key in earlier.keys() | settings.keys()
+    )
+    return min((key for key in found if key), default="")
+
+
+class ModelLog:
+    """metrics.jsonl, TensorBoard, progress and checkpoints of the training of a model."""
+
+    def __init__(self, folder: Path, config: Config, command: Command) -> None:
+        self._folder, self._command = folder, command
+        self._every = getattr(config, command).checkpoint_every
+        trainer = config.trainer
+        self._writer = MetricsWriter(
+            folder, trainer.tensorboard, trainer.wandb, config.model_dump(mode="json"), f"{config.task.name}-{command}"
+        )
+        self._progress: Progress | None = None
+        self._started = self._shown = time.perf_counter()
+        self._stop = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training, that of earlier tries up to their checkpoint included."""
+        return time.perf_counter() - self._started
+
+    def line(self, text: str) -> None:
+        """Tells the user something."""
+        if self._progress is None:
+            print(f"{self._command}: {text}", flush=True)
+        else:
+            self._progress.message(f"{self._command}: {text}")
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[Path | None]:
+        """Surrounds the steps: gives the checkpoint to go on from, shows the progress, catches Ctrl-C."""
+        newest: Path | None = None
+        done = 0
+        if checkpoints.complete(self._folder / "checkpoints"):
+            newest, done, state = checkpoints.latest(self._folder / "checkpoints")
+            self._started -= state["time_s"]
+            self.line(f"going on after step {done} of {steps}")
+        self._writer.resume_from(done)
+        with Progress(steps, done) as self._progress, interruptible(self._ask_to_stop):
+            yield newest
+        self._progress = None
+
+    def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        """Writes one line of metrics.jsonl; the progress is shown every few seconds where there is no terminal."""
+        values = {**metrics, "time_s": self.seconds}
+        self._writer.write(step, values)
+        assert self._progress is not None, "steps are inside of `training`"
+        if self._progress.live or step == steps or time.perf_counter() - self._shown >= _LINE_EVERY_S:
+            self._progress.update(step, values)
+            self._shown = time.perf_counter()
+
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None]) -> None:
+        """Keeps the state when it is time to, at the end, and when the user wants to stop; then raises Stopped."""
+        if self._stop or step % self._every == 0 or step == steps:
+            checkpoints.save(self._folder / "checkpoints", step, _Saving(write), {"time_s": self.seconds}, keep=1)
+        if self._stop:
+            raise Stopped(f"stopped after step {step}; the same command goes on from there")
+
+    def _ask_to_stop(self) -> None:
+        self._stop = True
+        self.line("stopping: this step is finished and a checkpoint written; Ctrl-C again stops at once")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Saving:
+    """A function in the shape of what `checkpoints.save` takes."""
+
+    def __init__(self, write: Callable[[Path], None]) -> None:
+        self.save = write
