@@ -3,7 +3,8 @@ import numpy as np
 from scar_ray.tasks.grammar import reviews
 from scar_ray.tasks.sentiment import read
 from scar_ray.workers.supervised.demo import part_of
-from scar_ray.workers.supervised.reward import Example, bucketed, crop_length
+from scar_ray.workers.supervised.reward import Example
+from scar_ray.workers.supervised.scores import bucketed, crop_length
 
 
 def test_batches_hold_every_example_but_the_last_few_once() -> None:

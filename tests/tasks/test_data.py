@@ -77,22 +77,22 @@ def test_an_unknown_column_is_answered_with_the_columns_there_are(tmp_path: Path
 
 
 @pytest.mark.parametrize(("text", "got"), [("", "is empty"), ("  ", "is empty"), (None, "is empty")])
-def test_an_empty_row_is_named_by_file_and_number(tmp_path: Path, text: str | None, got: str) -> None:
+def test_an_empty_row_is_named_by_file_and_line(tmp_path: Path, text: str | None, got: str) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", [*RECORDS, {"text": text, "label": 1, "stars": 1}])
     message = one_line_error(task(path))
-    assert message == f"task.train: {path}, row 3: column 'text' {got}; every row must hold text"
+    assert message == f"task.train: {path}, line 3: column 'text' {got}; every row must hold text"
 
 
 def test_a_column_of_numbers_is_not_text(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", RECORDS)
     message = one_line_error(task(path, text="stars"))
-    assert message == f"task.train: {path}, row 1: column 'stars' holds int 8; every row must hold text"
+    assert message == f"task.train: {path}, line 1: column 'stars' holds int 8; every row must hold text"
 
 
-def test_a_label_other_than_0_or_1_is_named_by_row(tmp_path: Path) -> None:
+def test_a_label_other_than_0_or_1_is_named_by_line(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", RECORDS)
     message = one_line_error(task(path, label="stars"))
-    assert message == f"task.train: {path}, row 1: column 'stars' holds 8; a label must be 0 or 1"
+    assert message == f"task.train: {path}, line 1: column 'stars' holds 8; a label must be 0 or 1"
 
 
 def test_labels_are_not_looked_at_unless_asked_for(tmp_path: Path) -> None:
@@ -104,7 +104,6 @@ def test_labels_are_not_looked_at_unless_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("rows.jsonl", b'{"text": "a", '),
         ("rows.jsonl.gz", b"no gzip at all"),
         ("rows.parquet", b"PAR0"),
         ("rows.csv", b"text,label\n"),
@@ -114,6 +113,12 @@ def test_an_unreadable_file_is_named_with_the_reason(tmp_path: Path, name: str, 
     (tmp_path / name).write_bytes(content)
     message = one_line_error(task(tmp_path / name))
     assert message.startswith(f"task.train.source: cannot read {tmp_path / name} as ")
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n\n{"text": "a"\n')
+    message = one_line_error(task(tmp_path / "rows.jsonl"))
+    assert message.startswith(f"task.train: {tmp_path / 'rows.jsonl'}, line 3: is no JSON (Expecting ',' delimiter")
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prompts and completions as token ids: prompts within their limit, completions followed by the EOS."""
+"""Prompts with their completions as token ids: prompts within their limit, completions cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Encoded = tuple[tuple[int, ...], int]
-"""Ids of a prompt with its completion, and how many are the prompt's."""
+"""Ids of a prompt with its completion, without an EOS, and how many are the prompt's."""
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -22,20 +22,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[lis
     return tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def completion_rows(
+def demonstration_rows(
     task: TaskConfig, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Demonstration], max_tokens: int
 ) -> tuple[list[Encoded], str]:
-    """Each prompt with its completion and the EOS, cut at `max_tokens`; and a line on what was kept."""
-    groups, told = _encoded(
-        task, tokenizer, [row.prompt for row in rows], [[row.completion] for row in rows], max_tokens
-    )
+    """Each prompt with its completion, cut at `max_tokens`; and a line on what was kept."""
+    completions = [[row.completion] for row in rows]
+    groups, told = _encoded(task, tokenizer, [row.prompt for row in rows], completions, max_tokens)
     return [group[0] for group in groups], f"{len(groups)} demonstrations{told}"
 
 
 def pair_rows(
     task: TaskConfig, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Pair], max_tokens: int
 ) -> tuple[list[tuple[Encoded, Encoded]], str]:
-    """The better and the worse completion of each pair after their prompt, as in `completion_rows`."""
+    """The better and the worse completion of each pair after their prompt, as in `demonstration_rows`."""
     completions = [[row.chosen, row.rejected] for row in rows]
     groups, told = _encoded(task, tokenizer, [row.prompt for row in rows], completions, max_tokens)
     return [(group[0], group[1]) for group in groups], f"{len(groups)} pairs{told}"
@@ -61,7 +60,7 @@ def _encoded(
     for prompt, texts in zip(fitted.prompts, kept, strict=True):
         group = []
         for _ in texts:
-            whole = (*prompt.token_ids, *next(ids), tokenizer.eos_token_id)
+            whole = (*prompt.token_ids, *next(ids))
             n_cut += len(whole) > max_tokens
             group.append((whole[:max_tokens], len(prompt.token_ids)))
         groups.append(group)

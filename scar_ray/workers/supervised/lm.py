@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from scar_ray.config.schema import Config
 from scar_ray.tasks.data import load_rows
 from scar_ray.tasks.dialogues import load_demonstrations
-from scar_ray.workers.supervised.completions import completion_rows, encode
+from scar_ray.workers.supervised.completions import Encoded, demonstration_rows, encode
 from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
 from scar_ray.workers.supervised.folder import Log, save_model
 from scar_ray.workers.supervised.sources import policy_and_tokenizer
@@ -66,12 +66,12 @@ def sft(config: Config, folder: Path, log: Log) -> dict[str, float]:
         )
         summary: dict[str, float] = {}
         if pairs:
-            rows, told = completion_rows(config.task, tokenizer, shown, longest)
+            rows, told = demonstration_rows(config.task, tokenizer, shown, longest)
             log.line(told)
-            tests, _ = completion_rows(config.task, tokenizer, held_out, longest)
-            train_rows(model, [LmRow(ids, n) for ids, n in rows], training, weight)
+            tests, _ = demonstration_rows(config.task, tokenizer, held_out, longest)
+            train_rows(model, _with_end(rows, tokenizer, longest), training, weight)
             log.line("measuring the perplexity on held-out completions")
-            summary["perplexity"] = perplexity_of(model, [LmRow(ids, n) for ids, n in tests])
+            summary["perplexity"] = perplexity_of(model, _with_end(tests, tokenizer, longest))
             summary["rows"] = len(rows)
         else:
             train_policy(model, tokenizer, texts, training)
@@ -82,6 +82,11 @@ def sft(config: Config, folder: Path, log: Log) -> dict[str, float]:
         log.line(f"perplexity {summary['perplexity']:.1f} after {summary['seconds']:.0f} s")
         save_model(folder, model, tokenizer, summary)
     return summary
+
+
+def _with_end(rows: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[LmRow]:
+    """The rows followed by the EOS, but for those that are cut."""
+    return [LmRow((*ids, tokenizer.eos_token_id)[:max_tokens], n_prompt) for ids, n_prompt in rows]
 
 
 def train_policy(

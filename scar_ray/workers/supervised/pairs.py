@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from scar_ray.config.schema import Config
-from scar_ray.tasks.dialogues import Demonstration, load_demonstrations, load_pairs
-from scar_ray.workers.supervised.completions import Encoded, completion_rows, pair_rows
+from scar_ray.tasks.dialogues import load_demonstrations, load_pairs
+from scar_ray.workers.supervised.completions import Encoded, demonstration_rows, pair_rows
 from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
 from scar_ray.workers.supervised.folder import Log, save_model
 from scar_ray.workers.supervised.measures import quality
@@ -21,7 +21,7 @@ from scar_ray.workers.supervised.scores import bucketed, crop_length, forward, r
 from scar_ray.workers.supervised.sources import reward_model_and_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,15 @@ def rm_on_pairs(config: Config, folder: Path, log: Log) -> dict[str, float]:
         longest, head = config.rm.max_tokens, config.model.reward.label
         rows, told = pair_rows(config.task, tokenizer, train, longest)
         log.line(told)
-        train_on_pairs(model, rows, Training(config.rm, config.seed, log, config.model.reward.dtype), head)
+        end = (tokenizer.eos_token_id,) if config.model.reward.append_eos else ()
+        training = Training(config.rm, config.seed, log, config.model.reward.dtype)
+        train_on_pairs(model, rows, end, training, head)
         log.line("measuring the accuracy on held-out pairs")
         tests, _ = pair_rows(config.task, tokenizer, test, longest)
-        summary = _quality_on_pairs(model, tests, head)
+        summary = _quality_on_pairs(model, tests, end, head)
         if shown:
-            summary["demonstrations_mean"] = centre(model, tokenizer, config, shown)
+            demonstrations, _ = demonstration_rows(config.task, tokenizer, shown, longest)
+            summary["demonstrations_mean"] = centre(model, demonstrations, end, head)
         summary |= {
             "pairs": len(rows),
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -71,15 +74,22 @@ def rm_on_pairs(config: Config, folder: Path, log: Log) -> dict[str, float]:
 
 
 def train_on_pairs(
-    model: PreTrainedModel, rows: Sequence[tuple[Encoded, Encoded]], training: Training, label: int = 1
+    model: PreTrainedModel,
+    rows: Sequence[tuple[Encoded, Encoded]],
+    end: tuple[int, ...],
+    training: Training,
+    label: int = 1,
 ) -> None:
-    """Trains `model` in place, under `one_rank`: each pair once an epoch, with `crop` a beginning of it as well."""
+    """Trains `model` in place, under `one_rank`: each pair once an epoch, with `crop` a beginning of it as well.
+
+    `end` follows every completion.
+    """
     hyper, rng = training.hyper, np.random.default_rng(training.seed)
     batches = []
     for _ in range(hyper.epochs):
-        examples = [PairExample(chosen, rejected) for (chosen, _), (rejected, _) in rows]
+        examples = [PairExample((*chosen, *end), (*rejected, *end)) for (chosen, _), (rejected, _) in rows]
         if hyper.crop:
-            examples += [cropped(better, worse, rng) for better, worse in rows]
+            examples += [cropped(better, worse, end, rng) for better, worse in rows]
         batches += bucketed(examples, hyper.batch, rng)
 
     def loss_of(engine: torch.nn.Module, pairs: Sequence[PairExample]) -> Sums:
@@ -92,37 +102,36 @@ def train_on_pairs(
     fit(model, batches, loss_of, training)
 
 
-def cropped(better: Encoded, worse: Encoded, rng: np.random.Generator) -> PairExample:
-    """Both completions cut to the same fraction of their tokens, one at least, each followed by its last token.
+def cropped(better: Encoded, worse: Encoded, end: tuple[int, ...], rng: np.random.Generator) -> PairExample:
+    """Both completions cut to the same fraction of their tokens, one at least, and followed by `end`.
 
-    The fraction makes the length of the longer one log-uniform; the last token of a sequence is its EOS.
+    The fraction makes the length of the longer one log-uniform.
     """
-    lengths = [len(ids) - n_prompt - 1 for ids, n_prompt in (better, worse)]
-    fraction = crop_length(max(1, *lengths), rng) / max(1, *lengths)
+    lengths = [len(ids) - n_prompt for ids, n_prompt in (better, worse)]
+    fraction = crop_length(max(lengths), rng) / max(lengths)
     chosen, rejected = (
-        (*ids[: n_prompt + max(1, round(fraction * length))], ids[-1])
+        (*ids[: n_prompt + max(1, round(fraction * length))], *end)
         for (ids, n_prompt), length in zip((better, worse), lengths, strict=True)
     )
     return PairExample(chosen, rejected)
 
 
-def centre(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Config, shown: Sequence[Demonstration]
-) -> float:
+def centre(model: PreTrainedModel, rows: Sequence[Encoded], end: tuple[int, ...], label: int) -> float:
     """The mean reward of the demonstrations, kept as `reward_offset` in the model's configuration.
 
     Whoever scores with the model takes the offset off (`scar_ray.scoring`), so that demonstrations score zero on
     average; the model's weights stay as they are.
     """
-    rows, _ = completion_rows(config.task, tokenizer, shown, config.rm.max_tokens)
-    mean = float(rewards(model, [ids for ids, _ in rows], config.model.reward.label).mean())
+    mean = float(rewards(model, [(*ids, *end) for ids, _ in rows], label).mean())
     model.config.reward_offset = mean
     return mean
 
 
-def _quality_on_pairs(model: PreTrainedModel, rows: Sequence[tuple[Encoded, Encoded]], label: int) -> dict[str, float]:
+def _quality_on_pairs(
+    model: PreTrainedModel, rows: Sequence[tuple[Encoded, Encoded]], end: tuple[int, ...], label: int
+) -> dict[str, float]:
     """`quality` of the pairs, how many there are, and the accuracy of preferring the longer completion."""
-    scores = rewards(model, [ids for pair in rows for ids, _ in pair], label)
+    scores = rewards(model, [(*ids, *end) for pair in rows for ids, _ in pair], label)
     longer = np.array([float(len(better) - len(worse)) for (better, _), (worse, _) in rows])
     return {
         **quality(scores[0::2] - scores[1::2]),
