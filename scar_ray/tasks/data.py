@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,7 @@ def _open_file(path: Path, where: str) -> Dataset:
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # its own account of a bad file would come beside ours
     kind = FORMATS[_plain(path).suffix]
     if not path.is_file():
         raise UserError(f"{where}.source: no such file: {path}; check the path")

@@ -41,7 +41,8 @@ def _problem(line: bytes, kinds: dict[str, type]) -> str | None:
     try:
         record: Any = json.loads(line)
     except ValueError as error:
-        return f"is no JSON ({error}); correct or remove the line"
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        return f"is no JSON ({reason}); correct or remove the line"
     if not isinstance(record, dict):
         return f"holds {type(record).__name__}; every line must be a JSON object with the columns as keys"
     for column, value in record.items():

@@ -66,11 +66,10 @@ GOOD = {"prompt": ASKED, "chosen": "Sky.", "rejected": "No."}
             GOOD | {"chosen": 7},
             "column 'chosen' holds int 7, earlier lines str; a column must hold one type",
         ),
-        ("{", "is no JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
-              "correct or remove the line"),
+        ("{", "is no JSON (Expecting property name enclosed in double quotes); correct or remove the line"),
         ("[1]", "holds list; every line must be a JSON object with the columns as keys"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_pair_is_named_by_file_and_line(tmp_path: Path, row: dict[str, object] | str, problem: str) -> None:
     write(tmp_path, "hh_helpful_pairs_train.jsonl.gz", GOOD, "", GOOD, row, GOOD)
     with pytest.raises(ValueError, match=r"^task\.rm_train: ") as raised:
