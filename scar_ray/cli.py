@@ -35,7 +35,7 @@ RLHF on Ray in which every token, phrase or sentence gets the part of the reward
 commands:
   train     PPO with dense credit: scar-ray train task=demo credit=scar_span
   sft       train a policy on the task's texts: scar-ray sft task=imdb
-  rm        train a reward model on the task's labelled texts: scar-ray rm task=imdb
+  rm        train a reward model on the task's labels or preference pairs: scar-ray rm task=tldr
   eval      measure policies on held-out prompts: scar-ray eval runs/A runs/B
   judge     which of two runs a language model prefers: scar-ray judge runs/A runs/B --base-url URL --model M
   report    one HTML page from finished or running runs: scar-ray report runs/NAME

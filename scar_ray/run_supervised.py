@@ -59,6 +59,10 @@ def train_model(config: Config, command: Command, out: Path) -> Path:
 
     with unfinished(out, config, command) as folder:
         log = ModelLog(folder, config, command)
+        if config.cluster.learner.ranks > 1:
+            log.line(
+                f"trains on one device; cluster.learner.ranks={config.cluster.learner.ranks} is for scar-ray train"
+            )
         try:
             train(config, folder, log)
         finally:

@@ -65,9 +65,7 @@ def _prompts(
     return prompts, f"{n_texts} rows give {len(prompts)} prompts of at most {task.prompt_tokens_max} tokens"
 
 
-def _beginnings(
-    config: Config, tokenizer: PreTrainedTokenizerBase, part: Part, seed: int
-) -> tuple[list[Prompt], str]:
+def _beginnings(config: Config, tokenizer: PreTrainedTokenizerBase, part: Part, seed: int) -> tuple[list[Prompt], str]:
     """The prompts that beginnings of texts make, and words on that.
 
     A prompt is the first `prompt_tokens_min`..`prompt_tokens_max` tokens (uniform, drawn from a generator seeded

@@ -22,9 +22,7 @@ class Saves(Protocol):
         ...
 
 
-def save(
-    folder: Path, step: int, learner: Saves, state: Mapping[str, Any], keep: int, best: int | None = None
-) -> Path:
+def save(folder: Path, step: int, learner: Saves, state: Mapping[str, Any], keep: int, best: int | None = None) -> Path:
     """Writes `folder/step-NNNNNN`, then removes all but the newest `keep` checkpoints and that of the step `best`.
 
     A checkpoint that bears its name is complete: files are written, and removed, under a name of another kind.

@@ -49,7 +49,10 @@ def _pretrained(
     config: Config, path: str, key: str, *, classifier: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # that a head is new is the point
+    logging.disable_progress_bar()
     if not path:
         raise UserError(f"{key} is empty; name the model to start from, or set model.scratch")
     trust = config.model.trust_remote_code
