@@ -304,18 +304,21 @@ def test_a_large_response_starts_when_it_is_there_and_small_ones_when_their_neig
     assert ray.get(actor.seen.remote()) == [3, 0, 1, 2]
 
 
-def test_a_response_larger_than_a_task_is_shared_among_the_actors(scripted: Pools, tmp_path: Path) -> None:
-    """The idle one does all the other parts while one is still busy with its own."""
-    pool, actors = scripted(tokens=40)
-    response, plan = blank(0, f"wait {tmp_path / 'go'}", units=6)
-    pool.begin(1)
+def test_the_parts_of_a_large_response_go_to_whoever_is_idle(scripted: Pools, tmp_path: Path) -> None:
+    pool, _ = scripted(tokens=40)
+    response, plan = blank(0, units=6)
+    pool.begin(2)
+    pool.submit(*blank(1, f"wait {tmp_path / 'go'}"))
+    wait_for(tmp_path / "go.who")
     pool.submit(response, plan)
-    until(lambda: len(pool.spans) == len(cut(response, plan, TaskSizes(40))) - 1)
+    parts = len(cut(response, plan, TaskSizes(40)))
+    until(lambda: len(pool.spans) == parts)
     (tmp_path / "go").touch()
     assert np.array_equal(pool.results()[0].values_C, numbers(plan.game.coalitions_Cn))
-    seen = ray.get([actor.seen.remote() for actor in actors])
-    assert sorted(map(len, seen)) == [1, len(pool.spans) - 1]
-    assert pool.work.asked == 65
+    busy = (tmp_path / "go.who").read_text()
+    assert parts > 2
+    assert [span.actor for span in pool.spans] == [name for name in NAMES if name != busy] * parts + [busy]
+    assert pool.work.asked == 66
 
 
 def test_equal_responses_are_scored_once_wherever_they_stand(scripted: Pools) -> None:
