@@ -265,7 +265,7 @@ def accounting(config: Config, actors: Any, total: float) -> Accounting:
         weight = {
             "rollout": float(cluster.rollout.tensor_parallel),
             "learner": 1.0,
-            "reward": cluster.reward.gpus_per_actor,
+            "reward": cluster.reward.gpus_per_actor * cluster.reward.tensor_parallel,
         }
         held = plan.gpus
     busy = {

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scar_ray.config.section import Count, Fraction, Positive, Section, Whole
 
-EngineName = Literal["auto", "trie", "shared_prompt", "plain"]
+EngineName = Literal["auto", "trie", "shared_prompt", "plain", "vllm"]
 
 
 class RolloutPoolConfig(Section):
@@ -47,9 +47,13 @@ class RewardPoolConfig(Section):
     """Padded tokens of one forward pass, where sequences are computed in padded batches."""
     engine: EngineName = "auto"
     """Causal models: what coalitions of a response have in common is computed once, token by token (trie) or only
-    the prompt (shared_prompt); auto takes the first that gives the scores of plain batches for this model."""
+    the prompt (shared_prompt); auto takes the first that gives the scores of plain batches for this model. vllm is for
+    models that one GPU does not hold; auto takes it where `tensor_parallel` is above 1, and only there: it is another
+    program with memory of its own."""
+    tensor_parallel: Count = 1
+    """vllm only: GPUs of one actor."""
     memory_gib: Positive = 1.0
-    """Memory that scoring may take above the model's own (GiB)."""
+    """Memory that scoring may take above the model's own (GiB); of vllm its key-value cache on each GPU."""
     batch_texts: Count = 256
     """Python functions: texts of one call at most."""
     parallel_calls: Count | None = None
@@ -64,6 +68,10 @@ class RewardPoolConfig(Section):
     """Share of a GPU that an actor reserves; 0 is for Python functions."""
     max_restarts: Whole = 3
     """How often a lost actor is started again before the run gives up."""
+
+    @property
+    def uses_vllm(self) -> bool:
+        return self.engine == "vllm" or (self.engine == "auto" and self.tensor_parallel > 1)
 
 
 class ClusterConfig(Section):

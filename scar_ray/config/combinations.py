@@ -16,7 +16,7 @@ MAX_EXACT_UNITS = 16
 
 def conflicts(config: Config) -> list[str]:
     """One line for each combination that cannot work; empty when all is well."""
-    checks = (_models, _function, _lengths, _supervised, _credit, _algorithm, _cluster, _evaluation)
+    checks = (_models, _function, _vllm, _lengths, _supervised, _credit, _algorithm, _cluster, _evaluation)
     return [line for check in checks for line in check(config)]
 
 
@@ -46,8 +46,27 @@ def _function(config: Config) -> Iterator[str]:
         )
     if config.algorithm.critic.init == "reward":
         yield f"algorithm.critic.init=reward needs a reward model, model.reward.function={name} is none; use policy"
-    if reward.engine != "auto":
-        yield f"cluster.reward.engine={reward.engine} is about models, not model.reward.function={name}; leave it out"
+    for key, value, default in (("engine", reward.engine, "auto"), ("tensor_parallel", reward.tensor_parallel, 1)):
+        if value != default:
+            yield f"cluster.reward.{key}={value} is about models, not model.reward.function={name}; leave it out"
+
+
+def _vllm(config: Config) -> Iterator[str]:
+    """What only one of vLLM and Transformers does."""
+    reward = config.cluster.reward
+    if reward.tensor_parallel > 1 and not reward.uses_vllm:
+        yield (
+            f"cluster.reward.engine={reward.engine} runs on one GPU, cluster.reward.tensor_parallel="
+            f"{reward.tensor_parallel} is for vllm; use one or the other"
+        )
+    if reward.uses_vllm:
+        if config.credit.method == "abc":
+            yield "credit=abc needs attention, which cluster.reward.engine=vllm does not give; use another engine"
+        if config.credit.masking == "attention":
+            yield (
+                "credit.masking=attention hides tokens, which cluster.reward.engine=vllm cannot; use another masking "
+                "or engine"
+            )
 
 
 def _lengths(config: Config) -> Iterator[str]:
@@ -177,7 +196,12 @@ def _cluster(config: Config) -> Iterator[str]:
                 f"cluster.placement=shared gives each engine's GPU one learner rank: cluster.learner.ranks="
                 f"{cluster.learner.ranks} must equal cluster.rollout.engines * tensor_parallel = {gpus}"
             )
-        fullest = -(-cluster.reward.actors // cluster.learner.ranks)
+        if cluster.reward.tensor_parallel > gpus:
+            yield (
+                f"cluster.reward.tensor_parallel={cluster.reward.tensor_parallel} needs as many GPUs, "
+                f"cluster.placement=shared has {gpus}; lower it"
+            )
+        fullest = -(-cluster.reward.actors * cluster.reward.tensor_parallel // cluster.learner.ranks)
         if fullest * cluster.reward.gpus_per_actor >= 1:
             yield (
                 f"cluster.reward.gpus_per_actor={cluster.reward.gpus_per_actor:g} leaves nothing of a GPU "

@@ -46,7 +46,8 @@ def placement(cluster: ClusterConfig) -> Placement:
     """The bundles and actors of a cluster section.
 
     On CPU: one bundle an actor. GPUs of their own: one bundle for each GPU of an engine, learner rank and
-    reward actor. Shared GPUs: one bundle a GPU, which an engine, a learner rank and reward actors share.
+    reward actor, of which tensor-parallel ones have several. Shared GPUs: one bundle a GPU, which an engine, a
+    learner rank and reward actors share.
     """
     return _shared(cluster) if cluster.placement == "shared" else _separate(cluster)
 
@@ -56,13 +57,14 @@ def _separate(cluster: ClusterConfig) -> Placement:
     cpus = 1.0 if on_gpu else cluster.cpus_per_actor
     # On CPU a tensor-parallel engine keeps its worker processes inside its actor.
     per_engine = cluster.rollout.tensor_parallel if on_gpu else 1
+    per_reward = cluster.reward.tensor_parallel if on_gpu else 1
     gpus_of_reward = cluster.reward.gpus_per_actor if on_gpu else 0.0
     roles: list[Role] = []
     bundles: list[Bundle] = []
     for name, actors, each, gpus in (
         ("rollout", cluster.rollout.engines, per_engine, float(on_gpu)),
         ("learner", cluster.learner.ranks, 1, float(on_gpu)),
-        ("reward", cluster.reward.actors, 1, gpus_of_reward),
+        ("reward", cluster.reward.actors, per_reward, gpus_of_reward),
     ):
         first = len(bundles)
         owned = tuple(tuple(range(first + i * each, first + (i + 1) * each)) for i in range(actors))
@@ -73,7 +75,8 @@ def _separate(cluster: ClusterConfig) -> Placement:
 
 def _shared(cluster: ClusterConfig) -> Placement:
     each, n_gpus, rewards = cluster.rollout.tensor_parallel, cluster.learner.ranks, cluster.reward.actors
-    fullest = -(-rewards // n_gpus)
+    per_reward = cluster.reward.tensor_parallel
+    fullest = -(-rewards * per_reward // n_gpus)
     taken = fullest * cluster.reward.gpus_per_actor
     # Ray's GPU shares only steer the placement; the engine's memory is bounded by rollout.gpu_memory.
     rest = math.floor((1.0 - taken) / 2 * 10_000) / 10_000  # Ray counts in steps of 1/10000
@@ -89,7 +92,7 @@ def _shared(cluster: ClusterConfig) -> Placement:
         Role(
             "reward",
             rewards,
-            tuple((i % n_gpus,) for i in range(rewards)),
+            tuple(tuple((i * per_reward + k) % n_gpus for k in range(per_reward)) for i in range(rewards)),
             1.0,
             cluster.reward.gpus_per_actor,
         ),

@@ -8,7 +8,16 @@ Needs torch and transformers, not Ray. `RewardModel.evaluate` answers what credi
 from scar_ray.scoring.encoding import Encoder
 from scar_ray.scoring.errors import RewardUnavailable, SampleFailed, name_of
 from scar_ray.scoring.function import FunctionReward
-from scar_ray.scoring.model import RewardModel
+from scar_ray.scoring.model import EncodedReward, RewardModel
 from scar_ray.scoring.workload import Workload
 
-__all__ = ["Encoder", "FunctionReward", "RewardModel", "RewardUnavailable", "SampleFailed", "Workload", "name_of"]
+__all__ = [
+    "EncodedReward",
+    "Encoder",
+    "FunctionReward",
+    "RewardModel",
+    "RewardUnavailable",
+    "SampleFailed",
+    "Workload",
+    "name_of",
+]

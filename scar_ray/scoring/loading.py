@@ -48,16 +48,22 @@ def load_classifier(config: RewardModelConfig, attention: bool, trust_remote_cod
             f"{key}: the model has no trained classification head ({missing[-1]} is missing); give a complete "
             "sequence-classification model"
         )
-    labels = int(model.config.num_labels)
+    check_classifier(model.config, config)
+    return model
+
+
+def check_classifier(model: Any, config: RewardModelConfig) -> None:
+    """ValueError where a model of this configuration (Transformers') is no reward model."""
+    key = f"model.reward.path={config.path}"
+    labels = int(model.num_labels)
     if labels not in (1, 2):
         raise ValueError(
             f"{key}: a reward model has one label (the logit) or two (their difference), this one has {labels}"
         )
     if labels == 2 and config.label > 1:
         raise ValueError(f"model.reward.label={config.label}: the reward model has 2 labels; use 0 or 1")
-    if model.config.is_encoder_decoder:
+    if model.is_encoder_decoder:
         raise ValueError(f"{key}: encoder-decoder reward models are not supported; give a causal model or an encoder")
-    return model
 
 
 def sequence_limit(model: Any, config: RewardModelConfig) -> int:
@@ -79,6 +85,16 @@ def is_causal(config: Any) -> bool:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def reads_ids(config: RewardModelConfig, tokenizer: Any, policy_tokenizer: str | None, trust_remote_code: bool) -> bool:
+    """Whether a causal reward model reads the policy's token ids as they are, not the text that they stand for."""
+    from transformers import AutoTokenizer
+
+    if policy_tokenizer is None or config.template != "{prompt}{response}":
+        return False
+    policy = AutoTokenizer.from_pretrained(policy_tokenizer, trust_remote_code=trust_remote_code)
+    return same_tokenizer(policy, tokenizer)
 
 
 def same_tokenizer(first: Any, second: Any) -> bool:

@@ -14,97 +14,28 @@ from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring.encoding import Encoded, Encoder
-from scar_ray.scoring.engines import Classifier, PlainBatches, choose_engine
+from scar_ray.scoring.engines import Classifier, Engine, PlainBatches, choose_engine
 from scar_ray.scoring.engines.shared_prompt import SharedPrompt
 from scar_ray.scoring.errors import SampleFailed, name_of
-from scar_ray.scoring.loading import is_causal, load_classifier, same_tokenizer, sequence_limit
+from scar_ray.scoring.loading import is_causal, load_classifier, reads_ids, sequence_limit
 from scar_ray.scoring.workload import Workload
 
 
-class RewardModel:
-    """A Hugging Face sequence-classification model, causal or encoder, as reward r(x, y) and game v(S).
+class EncodedReward:
+    """Reward r(x, y) and game v(S) of whatever scores sequences of tokens: an encoder, and an engine behind it.
 
-    v(S) is the score of the response reduced to the units in S, as `masking` says; see `scar_ray.scoring.encoding`.
-    Without a `policy_tokenizer` responses are read as text.
+    v(S) is the score of the response reduced to the units in S, as the encoder's masking says.
     """
 
-    def __init__(
-        self,
-        config: RewardModelConfig,
-        *,
-        policy_tokenizer: str | None = None,
-        masking: Masking = "delete",
-        device: str = "cpu",
-        batch_tokens: int = 16_384,
-        engine: EngineName = "auto",
-        memory_gib: float = 1.0,
-        attention: bool = False,
-        trust_remote_code: bool = False,
-    ) -> None:
-        from transformers import AutoTokenizer
+    gives_attention = False
 
-        self._config = config
-        self.tokenizer = AutoTokenizer.from_pretrained(config.path, trust_remote_code=trust_remote_code)
-        self._attention = attention
-        self._model = load_classifier(config, attention, trust_remote_code).to(device).eval()
-        self._causal = is_causal(self._model.config)
-        self._text_config = self._model.config.get_text_config()
-        self._by_ids = False
-        if policy_tokenizer is not None and self._causal and config.template == "{prompt}{response}":
-            policy = AutoTokenizer.from_pretrained(policy_tokenizer, trust_remote_code=trust_remote_code)
-            self._by_ids = same_tokenizer(policy, self.tokenizer)
-        if attention and not self._by_ids and not self.tokenizer.is_fast:
-            raise ValueError(
-                f"model.reward.path={config.path}: credit=abc needs a fast tokenizer, one that knows the characters "
-                "of its tokens; save the tokenizer with tokenizer.json"
-            )
-        if attention and getattr(self._text_config, "num_attention_heads", None) is None:
-            raise ValueError(
-                f"model.reward.path={config.path}: credit=abc needs attention, {type(self._model).__name__} has none; "
-                "use another credit"
-            )
-        self.encoder = self._new_encoder(masking)
-        classifier = Classifier.of(self._model, causal=self._causal, label=config.label)
-        memory = int(memory_gib * 2**30)
-        self._plain = PlainBatches(classifier, batch_tokens=batch_tokens, memory=memory)
-        self._engine = choose_engine(classifier, self._plain, engine, batch_tokens, memory)
-
-    def masked(self, masking: Masking) -> RewardModel:
-        """The same model, its weights shared, with another masking. ValueError when it cannot mask that way."""
-        other = copy.copy(self)
-        other.encoder = self._new_encoder(masking)
-        return other
-
-    def _new_encoder(self, masking: Masking) -> Encoder:
-        takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
-        if masking == "attention" and self._causal and not takes_positions:
-            raise ValueError(
-                f"credit.masking=attention: {type(self._model).__name__} takes its positions from the attention mask; "
-                "use another masking"
-            )
-        limit = sequence_limit(self._model, self._config)
-        return Encoder(
-            self._config, self.tokenizer, causal=self._causal, by_ids=self._by_ids, limit=limit, masking=masking
-        )
-
-    @property
-    def model(self) -> torch.nn.Module:
-        return self._model
+    def __init__(self, encoder: Encoder, engine: Engine) -> None:
+        self.encoder, self._engine = encoder, engine
 
     @property
     def engine(self) -> str:
         """Name of the engine that computes coalitions."""
         return self._engine.name
-
-    @property
-    def appends_eos(self) -> bool:
-        """Whether the EOS stands at the end of every sequence, also where the response does not end with one."""
-        return self._causal and self._config.append_eos and self.tokenizer.eos_token_id is not None
-
-    @property
-    def gives_attention(self) -> bool:
-        """Whether it was loaded for attention."""
-        return self._attention
 
     def evaluate(
         self, jobs: Sequence[tuple[Response, CreditPlan]], *, check_finite: bool = True
@@ -114,7 +45,7 @@ class RewardModel:
         Raises SampleFailed, naming the sample, for a sequence over the model's limit, and for a score that is not
         finite unless the caller wants those as they are (`check_finite=False`).
         """
-        assert self._attention or not any(plan.attention for _, plan in jobs), "not loaded for attention"
+        assert self.gives_attention or not any(plan.attention for _, plan in jobs), "not loaded for attention"
         index: dict[Encoded, int] = {}
         wanted: list[list[int]] = []
         groups: list[list[int]] = []
@@ -151,13 +82,103 @@ class RewardModel:
     def _forward(
         self, sequences: list[Encoded], groups: list[list[int]], attending: list[int]
     ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], int]:
+        """Scores of the sequences, the attention of those asked for, and the tokens computed."""
+        assert not attending
+        scores, computed = self._engine.scores(sequences, groups)
+        return scores, {}, computed
+
+    def _padding(self) -> int:
+        """Padding computed so far."""
+        return 0
+
+    def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            what = "its score" if bad[0] == 0 else f"the value of coalition {bad[0] - 1}"
+            raise SampleFailed(f"{name_of(response)}: the reward model returned {values[bad[0]]} as {what}")
+
+
+class RewardModel(EncodedReward):
+    """A Hugging Face sequence-classification model, causal or encoder, as reward r(x, y) and game v(S).
+
+    v(S) is the score of the response reduced to the units in S, as `masking` says; see `scar_ray.scoring.encoding`.
+    Without a `policy_tokenizer` responses are read as text.
+    """
+
+    def __init__(
+        self,
+        config: RewardModelConfig,
+        *,
+        policy_tokenizer: str | None = None,
+        masking: Masking = "delete",
+        device: str = "cpu",
+        batch_tokens: int = 16_384,
+        engine: EngineName = "auto",
+        memory_gib: float = 1.0,
+        attention: bool = False,
+        trust_remote_code: bool = False,
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        self._config = config
+        self.tokenizer = AutoTokenizer.from_pretrained(config.path, trust_remote_code=trust_remote_code)
+        self.gives_attention = attention
+        self._model = load_classifier(config, attention, trust_remote_code).to(device).eval()
+        self._causal = is_causal(self._model.config)
+        self._text_config = self._model.config.get_text_config()
+        self._by_ids = self._causal and reads_ids(config, self.tokenizer, policy_tokenizer, trust_remote_code)
+        if attention and not self._by_ids and not self.tokenizer.is_fast:
+            raise ValueError(
+                f"model.reward.path={config.path}: credit=abc needs a fast tokenizer, one that knows the characters "
+                "of its tokens; save the tokenizer with tokenizer.json"
+            )
+        if attention and getattr(self._text_config, "num_attention_heads", None) is None:
+            raise ValueError(
+                f"model.reward.path={config.path}: credit=abc needs attention, {type(self._model).__name__} has none; "
+                "use another credit"
+            )
+        classifier = Classifier.of(self._model, causal=self._causal, label=config.label)
+        memory = int(memory_gib * 2**30)
+        self._plain = PlainBatches(classifier, batch_tokens=batch_tokens, memory=memory)
+        encoder = self._new_encoder(masking)
+        super().__init__(encoder, choose_engine(classifier, self._plain, engine, batch_tokens, memory))
+
+    def masked(self, masking: Masking) -> RewardModel:
+        """The same model, its weights shared, with another masking. ValueError when it cannot mask that way."""
+        other = copy.copy(self)
+        other.encoder = self._new_encoder(masking)
+        return other
+
+    def _new_encoder(self, masking: Masking) -> Encoder:
+        takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
+        if masking == "attention" and self._causal and not takes_positions:
+            raise ValueError(
+                f"credit.masking=attention: {type(self._model).__name__} takes its positions from the attention mask; "
+                "use another masking"
+            )
+        limit = sequence_limit(self._model, self._config)
+        return Encoder(
+            self._config, self.tokenizer, causal=self._causal, by_ids=self._by_ids, limit=limit, masking=masking
+        )
+
+    @property
+    def model(self) -> torch.nn.Module:
+        return self._model
+
+    @property
+    def appends_eos(self) -> bool:
+        """Whether the EOS stands at the end of every sequence, also where the response does not end with one."""
+        return self._causal and self._config.append_eos and self.tokenizer.eos_token_id is not None
+
+    def _forward(
+        self, sequences: list[Encoded], groups: list[list[int]], attending: list[int]
+    ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], int]:
         """Scores of the sequences, the attention of those asked for, and the tokens computed.
 
         The sequences whose attention is asked for are computed plainly, the others by the engine.
         """
         if not attending:
-            scores, computed = self._engine.scores(sequences, groups)
-            return scores, {}, computed
+            return super()._forward(sequences, groups, attending)
         scores = np.empty(len(sequences))
         here = [sequences[row] for row in attending]
         scores[attending], found, computed = self._plain.scores_and_attention(here, set(range(len(here))))
@@ -169,12 +190,5 @@ class RewardModel:
         return scores, attention, computed + tokens
 
     def _padding(self) -> int:
-        """Padding computed so far."""
         own = self._engine.padding if isinstance(self._engine, SharedPrompt) else 0
         return self._plain.padding + own
-
-    def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            what = "its score" if bad[0] == 0 else f"the value of coalition {bad[0] - 1}"
-            raise SampleFailed(f"{name_of(response)}: the reward model returned {values[bad[0]]} as {what}")

@@ -51,7 +51,9 @@ class Actors:
     names: tuple[str, ...]
     group: PlacementGroup
     engine_processes: bool
-    """Whether engines keep processes outside Ray: killing the actors is not enough then."""
+    """Whether rollout engines keep processes outside Ray: killing the actors is not enough then."""
+    reward_processes: bool = False
+    """The same of reward actors."""
 
     def stop(self) -> None:
         """Ends all actors and gives their resources back."""
@@ -59,6 +61,9 @@ class Actors:
         try:
             if self.engine_processes:
                 self.rollout.close(CLOSE_S)
+            if self.reward_processes:
+                rewards = [actor for actor, name in zip(self.handles, self.names, strict=True) if "reward" in name]
+                ray.wait([actor.close.remote() for actor in rewards], num_returns=len(rewards), timeout=CLOSE_S)
         finally:
             for handle in self.handles:
                 ray.kill(handle, no_restart=True)
@@ -271,10 +276,12 @@ def start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         masking=config.credit.masking,
         device=config.cluster.device,
         batch_tokens=config.cluster.reward.batch_tokens,
-        engine=config.cluster.reward.engine,
+        engine="vllm" if config.cluster.reward.uses_vllm else config.cluster.reward.engine,
         memory_gib=config.cluster.reward.memory_gib,
         batch_texts=config.cluster.reward.batch_texts,
         parallel_calls=config.cluster.reward.parallel_calls,
+        tensor_parallel=config.cluster.reward.tensor_parallel,
+        gpus=config.cluster.reward.gpus_per_actor,
         attention=config.credit.method == "abc",
         trust_remote_code=config.model.trust_remote_code,
         threads=config.cluster.threads_per_actor,
@@ -283,7 +290,8 @@ def start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
     actor = ray.remote(RewardWorker)
     for i in range(role.actors):
         name, restarts = f"reward-{i}", config.cluster.reward.max_restarts
-        settings = starter.options(role, i, actor_env(config.cluster), max_restarts=restarts)
+        env = engine_env(config.cluster) if config.cluster.reward.uses_vllm else actor_env(config.cluster)
+        settings = starter.options(role, i, env, max_restarts=restarts)
         yield name, actor.options(**settings).remote(name, options)
 
 
@@ -318,4 +326,5 @@ def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: 
         names=tuple(handles),
         group=starter.group,
         engine_processes=backend == "object_store" and width > 1,
+        reward_processes=backend == "object_store" and config.cluster.reward.tensor_parallel > 1,
     )

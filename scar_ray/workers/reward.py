@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation
-from scar_ray.scoring import FunctionReward, RewardModel, SampleFailed, Workload
+from scar_ray.scoring import EncodedReward, FunctionReward, RewardModel, SampleFailed, Workload
+from scar_ray.workers.pooling import PoolingReward, VllmPooling
 from scar_ray.workers.reward_tasks import Job
 
 
@@ -30,6 +31,9 @@ class RewardOptions:
     parallel_calls: int | None = None
     gold: RewardModelConfig | None = None
     """A second reward model that only evaluates."""
+    tensor_parallel: int = 1
+    gpus: float = 1.0
+    """Share of each of its GPUs that the actor has."""
 
 
 class RewardWorker:
@@ -41,9 +45,10 @@ class RewardWorker:
         if options.device == "cpu":
             torch.set_num_threads(options.threads)
         self._name = name
-        self._reward, self._gold = _load(options), None
+        self._reward, self._gold = load_reward(options), None
         if options.gold is not None:  # it scores whole responses only: nothing is left out of them
-            self._gold = _load(replace(options, model=options.gold, masking="delete", attention=False))
+            plain = replace(options, model=options.gold, masking="delete", attention=False, engine="auto")
+            self._gold = load_reward(plain)
 
     def ready(self) -> str:
         """Returns the actor's name once it has loaded."""
@@ -70,14 +75,35 @@ class RewardWorker:
             raise SampleFailed(f"eval.gold: {error}") from None
         return [replace(one, gold=other.score) for one, other in zip(evaluations, scored, strict=True)]
 
+    def close(self) -> None:
+        """Ends the worker processes of a tensor-parallel vLLM engine on CPU; they would outlive a kill."""
+        if isinstance(self._reward, PoolingReward):
+            self._reward.close()
 
-def _load(options: RewardOptions) -> RewardModel | FunctionReward:
+
+def load_reward(options: RewardOptions) -> EncodedReward | FunctionReward:
     if options.model.function:
         return FunctionReward(
             options.model,
             masking=options.masking,
             batch_texts=options.batch_texts,
             parallel_calls=options.parallel_calls,
+        )
+    if options.engine == "vllm":
+        engine = VllmPooling(
+            options.model,
+            device=options.device,
+            memory_gib=options.memory_gib,
+            tensor_parallel=options.tensor_parallel,
+            gpus=options.gpus,
+            trust_remote_code=options.trust_remote_code,
+        )
+        return PoolingReward(
+            options.model,
+            engine,
+            policy_tokenizer=options.policy_tokenizer,
+            masking=options.masking,
+            trust_remote_code=options.trust_remote_code,
         )
     return RewardModel(
         options.model,

@@ -240,6 +240,18 @@ COMBINED = {
     ("model.reward.function=mine:score", "algorithm.critic.kind=separate", "algorithm.critic.init=reward"): (
         "algorithm.critic.init=reward needs a reward model, model.reward.function=mine:score is none; use policy"
     ),
+    ("cluster.reward.engine=trie", "cluster.reward.tensor_parallel=2"): (
+        "cluster.reward.engine=trie runs on one GPU, cluster.reward.tensor_parallel=2 is for vllm; use one or the other"
+    ),
+    ("cluster.reward.engine=vllm", "credit=abc"): (
+        "credit=abc needs attention, which cluster.reward.engine=vllm does not give; use another engine"
+    ),
+    ("cluster.reward.tensor_parallel=2", "credit.masking=attention"): (
+        "credit.masking=attention hides tokens, which cluster.reward.engine=vllm cannot; use another masking or engine"
+    ),
+    ("cluster=gpu_shared", "cluster.reward.tensor_parallel=2", "cluster.reward.gpus_per_actor=0.1"): (
+        "cluster.reward.tensor_parallel=2 needs as many GPUs, cluster.placement=shared has 1; lower it"
+    ),
     ("cluster=gpu8", "cluster.reward.gpus_per_actor=0"): (
         "cluster.reward.gpus_per_actor=0 is for model.reward.function; a reward model needs a share of a GPU"
     ),

@@ -66,6 +66,17 @@ def test_shared_gpus_spread_the_reward_actors_and_span_tensor_parallel_engines()
     assert result.bundles == ({"CPU": 4.0, "GPU": 1.0},) * 4
 
 
+def test_a_tensor_parallel_reward_actor_has_a_gpu_in_each_of_its_bundles() -> None:
+    two = ("cluster.reward.actors=2", "cluster.reward.tensor_parallel=2")
+    separate = plan("cluster.device=cuda", *two)
+    assert separate.roles[2] == Role("reward", 2, ((2, 3), (4, 5)), cpus=1.0, gpus=1.0)
+    assert separate.gpus == 6.0
+    shared = plan("cluster=gpu_shared", "cluster.rollout.engines=2", "cluster.learner.ranks=2", *two)
+    assert shared.roles[2] == Role("reward", 2, ((0, 1), (0, 1)), cpus=1.0, gpus=0.2)
+    assert shared.bundles == ({"CPU": 4.0, "GPU": 1.0},) * 2
+    assert plan(*two).roles[2].bundles == ((2,), (3,))  # on CPU its processes live in the actor's bundle
+
+
 def test_no_bundle_is_asked_for_more_than_it_has() -> None:
     for overrides in (
         ["cluster=gpu_shared", "cluster.reward.actors=3", "cluster.reward.gpus_per_actor=0.3"],

@@ -16,8 +16,10 @@ from stand_ins import Recorder
 
 from scar_ray.config.schema import ClusterConfig, RolloutPoolConfig, Sampling
 from scar_ray.records import Prompt, Request, Response
+from scar_ray.scoring.encoding import Encoded
 from scar_ray.workers.environment import actor_env, engine_env
 from scar_ray.workers.modeling import TokenPolicy, load_policy, pad
+from scar_ray.workers.reward import RewardOptions, RewardWorker
 from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorker
 
 POOL = RolloutPoolConfig(max_model_len=192, cpu_kv_cache_gb=0.03)
@@ -45,6 +47,22 @@ class ReusableEngine(RolloutWorker):
     def resample(self, sampling: Sampling) -> None:
         """Samples differently from now on."""
         self._options = dataclasses.replace(self._options, sampling=sampling)
+
+    def score_with(self, options: RewardOptions) -> int:
+        """Becomes a reward actor; nothing of what it was before is left. Returns the longest sequence it reads."""
+        name = self._name
+        self.__dict__.clear()
+        gc.collect()
+        self._name = name
+        self._worker = RewardWorker(name, options)
+        return self._worker._reward._engine.limit
+
+    def evaluate(self, jobs: list[Any]) -> Any:
+        return self._worker.evaluate(jobs)
+
+    def scores(self, sequences: list[Encoded]) -> Any:
+        """What the reward actor's engine makes of sequences of token ids."""
+        return self._worker._reward._engine.scores(sequences, [])
 
     def cached_tokens(self, token_ids: Sequence[int]) -> int:
         """How many tokens of a prompt the engine takes from its prefix cache."""

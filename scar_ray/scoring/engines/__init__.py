@@ -5,10 +5,13 @@
 | trie          | every node of a prefix tree | causal; masks, positions and caches of Transformers |
 | shared_prompt | the prompt of a response   | causal; caches of Transformers                     |
 | plain         | every distinct sequence    | all, encoders too                                  |
+
+A fourth one, vLLM's pooling (`scar_ray.workers.pooling`), is for models that one GPU does not hold.
 """
 
 from scar_ray.scoring.engines.choose import choose_engine
-from scar_ray.scoring.engines.classifier import Classifier, Engine
+from scar_ray.scoring.engines.classifier import Classifier, Engine, rewards_of
+from scar_ray.scoring.engines.forest import read_position
 from scar_ray.scoring.engines.plain import PlainBatches
 
-__all__ = ["Classifier", "Engine", "PlainBatches", "choose_engine"]
+__all__ = ["Classifier", "Engine", "PlainBatches", "choose_engine", "read_position", "rewards_of"]

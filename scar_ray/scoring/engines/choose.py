@@ -40,6 +40,8 @@ def choose_engine(
     """
     if name == "plain":
         return plain
+    if name == "vllm":
+        raise ValueError("cluster.reward.engine=vllm: runs in the actors of a training only; use auto here")
     offers: dict[str, Callable[[], Engine]] = {
         "trie": lambda: TrieBlocks(classifier, plain, memory=memory),
         "shared_prompt": lambda: SharedPrompt(classifier, plain, batch_tokens=batch_tokens, memory=memory),

@@ -59,9 +59,12 @@ class Classifier:
 
     def scores(self, logits: torch.Tensor) -> NDArray[np.float64]:
         """Scores of rows of logits."""
-        rows = logits.float().cpu().double().numpy()
-        raw = rows[:, 0] if self.labels == 1 else rows[:, self.label] - rows[:, 1 - self.label]
-        return raw - self.offset
+        return rewards_of(logits.float().cpu().double().numpy(), self.label) - self.offset
+
+
+def rewards_of(logits_CK: NDArray[np.float64], label: int) -> NDArray[np.float64]:
+    """One label: its logit is the reward; two: that of `label` minus the other one."""
+    return logits_CK[:, 0] if logits_CK.shape[1] == 1 else logits_CK[:, label] - logits_CK[:, 1 - label]
 
 
 class Engine(Protocol):
