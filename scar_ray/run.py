@@ -16,7 +16,7 @@ from scar_ray.config.preflight import preflight
 from scar_ray.config.schema import Config
 from scar_ray.judge.responses import EVALUATIONS, forget_after, write_responses
 from scar_ray.parsing.parallel import ParallelParser
-from scar_ray.run_folder import credit_name, model_card, new_folder, recorded
+from scar_ray.run_folder import credit_name, model_card, new_folder, recorded, write_config
 from scar_ray.tasks.truth import truth_metrics
 from scar_ray.text.parse import parse
 from scar_ray.trainer import checkpoints
@@ -62,7 +62,8 @@ def train(config: Config, resume: Path | None = None) -> Path:
             progress.message("starting the actors: vLLM engines, DeepSpeed learner, reward models")
             actors = cluster.start(config, progress.message)
             try:
-                Run(config, folder, actors, progress, parser).go(checkpoint)
+                write_config(folder, actors.config)  # with the reward engine that was measured: --resume keeps it
+                Run(actors.config, folder, actors, progress, parser).go(checkpoint)
             finally:
                 actors.stop()
         from scar_ray.report import write_report

@@ -38,10 +38,15 @@ def new_folder(config: Config) -> Path:
     return folder
 
 
+def write_config(folder: Path, config: Config) -> None:
+    """Writes the resolved configuration, config.json."""
+    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+
+
 @contextmanager
 def recorded(folder: Path, config: Config) -> Iterator[None]:
     """Keeps config.json and run.json of a run folder, with the run's status."""
-    (folder / "config.json").write_text(config.model_dump_json(indent=1))
+    write_config(folder, config)
     file = folder / "run.json"
     earlier = json.loads(file.read_text()) if file.is_file() else {}
     record: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, cycle, islice
 from statistics import fmean
 
@@ -102,6 +102,18 @@ def _of_candidates(config: Config) -> Evaluations:
     prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
     asked, response = count + 2, 2 * sampling.max_new_tokens  # nobody, all, each alone
     return Evaluations(asked, asked, asked * prompt + response, prompt + response, count)
+
+
+def typical_job(config: Config) -> tuple[Response, CreditPlan]:
+    """A response of full length to a prompt of middle length, and what the credit method asks about it.
+
+    English prose, a word or a mark for a token; its token ids mean nothing.
+    """
+    length = (config.task.prompt_tokens_min + config.task.prompt_tokens_max) // 2
+    [text] = {response.text for response in islice(sample_responses(length), 1)}
+    response = next(sample_responses(config.task.sampling.max_new_tokens))
+    response = replace(response, prompt=Prompt(0, (0,) * length, text))
+    return response, build(**config.credit.method_options()).plan(response)
 
 
 def _most(credit: CreditConfig, n: int) -> int:

@@ -46,10 +46,11 @@ class RewardPoolConfig(Section):
     batch_tokens: Count = 16_384
     """Padded tokens of one forward pass, where sequences are computed in padded batches."""
     engine: EngineName = "auto"
-    """Causal models: what coalitions of a response have in common is computed once, token by token (trie) or only
-    the prompt (shared_prompt); auto takes the first that gives the scores of plain batches for this model. vllm is for
-    models that one GPU does not hold; auto takes it where `tensor_parallel` is above 1, and only there: it is another
-    program with memory of its own."""
+    """What coalitions of a causal model have in common is computed once: token by token (trie) or only the prompt
+    (shared_prompt). auto measures those that give this model's plain scores, once, on a response of full length, and
+    the run keeps the fastest; they differ in rounding only, and a run is repeated to the last bit with the name that
+    its config.json has. vllm is for models that one GPU does not hold; auto takes it where `tensor_parallel` is above
+    1, and only there: it is another program with memory of its own."""
     tensor_parallel: Count = 1
     """vllm only: GPUs of one actor."""
     memory_gib: Positive = 1.0

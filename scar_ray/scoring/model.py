@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,11 +15,14 @@ from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring.encoding import Encoded, Encoder
-from scar_ray.scoring.engines import Classifier, Engine, PlainBatches, choose_engine
+from scar_ray.scoring.engines import Classifier, Engine, Measured, PlainBatches, choose_engine, measure, suited_engines
 from scar_ray.scoring.engines.shared_prompt import SharedPrompt
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.scoring.loading import is_causal, load_classifier, reads_ids, sequence_limit
 from scar_ray.scoring.workload import Workload
+
+MEASURED = 256
+"""Most sequences on which engines are measured."""
 
 
 class EncodedReward:
@@ -31,11 +35,6 @@ class EncodedReward:
 
     def __init__(self, encoder: Encoder, engine: Engine) -> None:
         self.encoder, self._engine = encoder, engine
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine that computes coalitions."""
-        return self._engine.name
 
     def evaluate(
         self, jobs: Sequence[tuple[Response, CreditPlan]], *, check_finite: bool = True
@@ -78,6 +77,11 @@ class EncodedReward:
                 )
             )
         return evaluations, work
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that computes coalitions."""
+        return self._engine.name
 
     def _forward(
         self, sequences: list[Encoded], groups: list[list[int]], attending: list[int]
@@ -140,8 +144,27 @@ class RewardModel(EncodedReward):
         classifier = Classifier.of(self._model, causal=self._causal, label=config.label)
         memory = int(memory_gib * 2**30)
         self._plain = PlainBatches(classifier, batch_tokens=batch_tokens, memory=memory)
+        self._settings = (classifier, self._plain, batch_tokens, memory)
         encoder = self._new_encoder(masking)
         super().__init__(encoder, choose_engine(classifier, self._plain, engine, batch_tokens, memory))
+
+    def measure_engines(self, response: Response, plan: CreditPlan) -> Measured:
+        """How long the engines that suit the model take for such a response: its lengths and coalitions.
+
+        Where the model reads the policy's token ids, those of prompt and response are drawn at random.
+        """
+        rng = np.random.default_rng(0)
+        known = [
+            token for token in range(min(len(self.tokenizer), 1000)) if token not in self.tokenizer.all_special_ids
+        ]
+
+        def drawn(ids: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(rng.choice(known, size=len(ids)).tolist())
+
+        prompt = replace(response.prompt, token_ids=drawn(response.prompt.token_ids))
+        response = replace(response, prompt=prompt, token_ids=drawn(response.token_ids))
+        sequences = list(dict.fromkeys(self.encoder.sequences(response, plan)))
+        return measure(suited_engines(*self._settings), sequences[:: -(-len(sequences) // MEASURED)])
 
     def masked(self, masking: Masking) -> RewardModel:
         """The same model, its weights shared, with another masking. ValueError when it cannot mask that way."""

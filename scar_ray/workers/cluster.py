@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
+from scar_ray.workers.engine_choice import measured
 from scar_ray.workers.environment import actor_env, engine_env
 from scar_ray.workers.errors import get_all
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
@@ -52,6 +53,8 @@ class Actors:
     group: PlacementGroup
     engine_processes: bool
     """Whether rollout engines keep processes outside Ray: killing the actors is not enough then."""
+    config: Config
+    """The run's, with the reward engine that `auto` has become."""
     reward_processes: bool = False
     """The same of reward actors."""
 
@@ -202,7 +205,7 @@ def start(config: Config, log: Log) -> Actors:
         ):
             handles[name] = handle
         wait_ready(handles)
-        return _connect(config, starter, roles, handles)
+        return _connect(_settled(starter, roles["reward"], handles, log), starter, roles, handles)
 
 
 @contextlib.contextmanager
@@ -303,7 +306,7 @@ def wait_ready(handles: dict[str, Any]) -> None:
 def reward_pool(config: Config, actors: list[Any], names: list[str]) -> RayRewardPool:
     """The pool of these actors, which have loaded; the samples of a prompt are neighbours in a task."""
     pool, samples = config.cluster.reward, config.algorithm.batch.samples
-    shares: dict[str, Sharing] = {"trie": "trie", "shared_prompt": "prompt"}
+    shares: dict[str, Sharing] = {"trie": "trie", "shared_prompt": "prompt", "vllm": "prompt"}
     sizes = TaskSizes(
         tokens=pool.task_tokens,
         neighbours=-(-pool.responses_per_task // samples) * samples,
@@ -311,6 +314,22 @@ def reward_pool(config: Config, actors: list[Any], names: list[str]) -> RayRewar
         filled=config.credit.masking in ("blank", "mask", "pad"),
     )
     return RayRewardPool(actors, names, sizes, patience_s=config.cluster.startup_timeout_s)
+
+
+def _settled(starter: Starter, role: Role, handles: dict[str, Any], log: Log) -> Config:
+    """The configuration with the reward engine that auto stands for.
+
+    Where that is another one than the actors have taken at load, they are started again with it: so all have the same,
+    also those that are lost and come back.
+    """
+    actors, names = actors_of(handles, "reward")
+    config, taken = measured(starter.config, actors[0], log)
+    if not taken:
+        for actor in actors:
+            ray.kill(actor, no_restart=True)
+        handles |= dict(start_rewards(replace(starter, config=config), role))
+        wait_ready({name: handles[name] for name in names})
+    return config
 
 
 def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:
@@ -325,6 +344,7 @@ def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: 
         handles=tuple(handles.values()),
         names=tuple(handles),
         group=starter.group,
+        config=config,
         engine_processes=backend == "object_store" and width > 1,
         reward_processes=backend == "object_store" and config.cluster.reward.tensor_parallel > 1,
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
-from scar_ray.records import CreditPlan, Evaluation
+from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import EncodedReward, FunctionReward, RewardModel, SampleFailed, Workload
+from scar_ray.scoring.engines import Measured
 from scar_ray.workers.pooling import PoolingReward, VllmPooling
 from scar_ray.workers.reward_tasks import Job
 
@@ -57,6 +58,14 @@ class RewardWorker:
     def engine(self) -> str:
         """Name of the engine that computes coalitions."""
         return self._reward.engine
+
+    def measure(self, response: Response, plan: CreditPlan) -> Measured | None:
+        """How long the model's engines take for such a response; None where it is too long for the model."""
+        assert isinstance(self._reward, RewardModel)
+        try:
+            return self._reward.measure_engines(response, plan)
+        except SampleFailed:  # one of full length may be; those of the run say so when they are
+            return None
 
     def evaluate(self, jobs: list[Job]) -> tuple[list[Evaluation], Workload, float]:
         """Evaluations of the jobs, what they took, and the seconds spent."""

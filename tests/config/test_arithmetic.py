@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scar_ray.config.arithmetic import BatchArithmetic, Evaluations, batch_arithmetic, evaluations
+from scar_ray.config.arithmetic import BatchArithmetic, Evaluations, batch_arithmetic, evaluations, typical_job
 from scar_ray.config.describe import describe
 from scar_ray.config.load import load
 from scar_ray.config.schema import Config
+from scar_ray.records import CreditPlan
 
 
 def test_a_batch_is_cut_into_mini_batches_and_micro_batches() -> None:
@@ -151,3 +152,13 @@ def test_the_dry_run_of_abc_counts_plain_scores() -> None:
     assert describe(load(["credit=abc"])).endswith(
         "plain scores included\n  per response: 1 (plain score and attention)\n  per step: 64"
     )
+
+
+def test_the_typical_response_has_the_lengths_and_coalitions_of_the_run() -> None:
+    config = load(["task.prompt_tokens_min=30", "task.prompt_tokens_max=41", "task.sampling.max_new_tokens=20"])
+    response, plan = typical_job(config)
+    assert (len(response.prompt.token_ids), response.n_tokens) == (35, 20)
+    assert len(response.prompt.text.split()) > 20
+    assert plan.game is not None
+    assert plan.game.n_coalitions > 1
+    assert typical_job(load(["credit=abc"]))[1] == CreditPlan(attention=True)

@@ -1,4 +1,5 @@
-"""Ways to compute the scores of sequences; `choose_engine` takes the fastest that suits the model.
+"""Ways to compute the scores of sequences; `choose_engine` takes the first that suits the model, and `measure` tells
+which is the fastest on given work.
 
 | engine        | computed once              | models                                             |
 |---------------|----------------------------|----------------------------------------------------|
@@ -9,9 +10,20 @@
 A fourth one, vLLM's pooling (`scar_ray.workers.pooling`), is for models that one GPU does not hold.
 """
 
-from scar_ray.scoring.engines.choose import choose_engine
+from scar_ray.scoring.engines.choose import choose_engine, suited_engines
 from scar_ray.scoring.engines.classifier import Classifier, Engine, rewards_of
 from scar_ray.scoring.engines.forest import read_position
 from scar_ray.scoring.engines.plain import PlainBatches
+from scar_ray.scoring.engines.timing import Measured, measure
 
-__all__ = ["Classifier", "Engine", "PlainBatches", "choose_engine", "read_position", "rewards_of"]
+__all__ = [
+    "Classifier",
+    "Engine",
+    "Measured",
+    "PlainBatches",
+    "choose_engine",
+    "measure",
+    "read_position",
+    "rewards_of",
+    "suited_engines",
+]

@@ -42,21 +42,35 @@ def choose_engine(
         return plain
     if name == "vllm":
         raise ValueError("cluster.reward.engine=vllm: runs in the actors of a training only; use auto here")
-    offers: dict[str, Callable[[], Engine]] = {
-        "trie": lambda: TrieBlocks(classifier, plain, memory=memory),
-        "shared_prompt": lambda: SharedPrompt(classifier, plain, batch_tokens=batch_tokens, memory=memory),
-    }
     kind, reasons = type(classifier.model).__name__, []
-    for offer in offers if name == "auto" else [name]:
-        reason = unsuited(classifier, plain, offers[offer])
+    for offer, new_engine in _offers(classifier, plain, batch_tokens, memory).items():
+        if name not in ("auto", offer):
+            continue
+        reason = unsuited(classifier, plain, new_engine)
         if reason is None:
             _say(logging.WARNING if reasons else logging.INFO, kind, offer, reasons)
-            return offers[offer]()
+            return new_engine()
         reasons.append(f"{offer}: {reason}")
     if name != "auto":
         raise ValueError(f"cluster.reward.engine={name}: does not suit {kind} ({reason}); use auto or plain")
     _say(logging.WARNING if classifier.causal else logging.INFO, kind, plain.name, reasons)
     return plain
+
+
+def suited_engines(classifier: Classifier, plain: PlainBatches, batch_tokens: int, memory: int) -> list[Engine]:
+    """All engines that suit the model, in the order in which auto takes them."""
+    offers = _offers(classifier, plain, batch_tokens, memory).values()
+    return [*(new_engine() for new_engine in offers if unsuited(classifier, plain, new_engine) is None), plain]
+
+
+def _offers(
+    classifier: Classifier, plain: PlainBatches, batch_tokens: int, memory: int
+) -> dict[str, Callable[[], Engine]]:
+    """What makes each engine that may not suit a model."""
+    return {
+        "trie": lambda: TrieBlocks(classifier, plain, memory=memory),
+        "shared_prompt": lambda: SharedPrompt(classifier, plain, batch_tokens=batch_tokens, memory=memory),
+    }
 
 
 def _say(level: int, kind: str, engine: str, reasons: list[str]) -> None:
