@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -23,6 +24,7 @@ from scar_ray.config.load import load, load_resolved
 from scar_ray.config.schema import Config
 from scar_ray.run import train
 from scar_ray.scoring import SampleFailed
+from scar_ray.scoring.engines import Measured
 from scar_ray.tasks.prompts import load_prompts
 from scar_ray.trainer.loop import Trainer
 from scar_ray.workers import cluster
@@ -221,9 +223,13 @@ def test_a_damaged_checkpoint_is_refused_and_the_last_good_one_named(finished: P
 
 
 def test_every_credit_method_trains_on_the_same_actors(
-    ray_cluster: None, models: dict[str, Path], tmp_path: Path
+    ray_cluster: None, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two engines, two learner ranks, two reward actors; every method takes a step and only the credit differs."""
+    """Two engines, two learner ranks, two reward actors; every method takes a step and only the credit differs.
+
+    The actors have taken the trie at load; as if another engine had been measured as faster, they are started again.
+    """
+    monkeypatch.setattr(Measured, "fastest", "shared_prompt")
     two = [
         "cluster.rollout.engines=2",
         "cluster.learner.ranks=2",
@@ -237,6 +243,9 @@ def test_every_credit_method_trains_on_the_same_actors(
         tokenizer = AutoTokenizer.from_pretrained(config.model.policy.path)
         prompts = load_prompts(config, tokenizer)
         actors.learner.sync(0)
+        assert actors.config.cluster.reward.engine == "shared_prompt"
+        rewards = [actor for actor, name in zip(actors.handles, actors.names, strict=True) if name.startswith("reward")]
+        assert ray.get([actor.engine.remote() for actor in rewards]) == ["shared_prompt"] * 2
         for step, name in enumerate(METHODS):
             chosen = load(overrides(models, tmp_path, *two, f"credit={name}"))
             method = credit.build(**chosen.credit.method_options())
