@@ -109,10 +109,10 @@ def typical_job(config: Config) -> tuple[Response, CreditPlan]:
 
     English prose, a word or a mark for a token; its token ids mean nothing.
     """
-    length = (config.task.prompt_tokens_min + config.task.prompt_tokens_max) // 2
-    [text] = {response.text for response in islice(sample_responses(length), 1)}
-    response = next(sample_responses(config.task.sampling.max_new_tokens))
-    response = replace(response, prompt=Prompt(0, (0,) * length, text))
+    prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
+    response = next(sample_responses(prompt, config.task.sampling.max_new_tokens))
+    words = next(sample_responses(0, prompt)).text
+    response = replace(response, prompt=replace(response.prompt, text=words))
     return response, build(**config.credit.method_options()).plan(response)
 
 

@@ -157,7 +157,7 @@ def test_the_dry_run_of_abc_counts_plain_scores() -> None:
 def test_the_typical_response_has_the_lengths_and_coalitions_of_the_run() -> None:
     config = load(["task.prompt_tokens_min=30", "task.prompt_tokens_max=41", "task.sampling.max_new_tokens=20"])
     response, plan = typical_job(config)
-    assert (len(response.prompt.token_ids), response.n_tokens) == (35, 20)
+    assert (len(response.prompt.token_ids), response.n_tokens) == (36, 20)
     assert len(response.prompt.text.split()) > 20
     assert plan.game is not None
     assert plan.game.n_coalitions > 1
