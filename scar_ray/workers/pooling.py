@@ -55,6 +55,7 @@ class VllmPooling:
                 "give a complete sequence-classification model"
             )
         self.causal, self._label = is_causal(self.model), config.label
+        self._offset = float(getattr(self.model, "reward_offset", 0.0))
         pad = self.model.get_text_config().pad_token_id
         self._pad = None if pad is None or pad < 0 else pad
         arguments: dict[str, Any] = {
@@ -99,7 +100,7 @@ class VllmPooling:
         outputs = self._llm.classify(prompts, use_tqdm=False)
         logits = np.array([output.outputs.probs for output in outputs], dtype=np.float64)
         scores = np.empty(len(sequences))
-        scores[order] = rewards_of(logits.reshape(len(sequences), -1), self._label)
+        scores[order] = rewards_of(logits.reshape(len(sequences), -1), self._label) - self._offset
         computed = sum(len(output.prompt_token_ids) - max(output.num_cached_tokens, 0) for output in outputs)
         return scores, computed
 
