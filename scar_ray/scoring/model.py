@@ -166,6 +166,11 @@ class RewardModel(EncodedReward):
         sequences = list(dict.fromkeys(self.encoder.sequences(response, plan)))
         return measure(suited_engines(*self._settings), sequences[:: -(-len(sequences) // MEASURED)])
 
+    def use_engine(self, name: EngineName) -> None:
+        """Computes coalitions by the engine of that name from now on. ValueError when it does not suit the model."""
+        if name != self.engine:
+            self._engine = choose_engine(self._settings[0], self._plain, name, *self._settings[2:])
+
     def masked(self, masking: Masking) -> RewardModel:
         """The same model, its weights shared, with another masking. ValueError when it cannot mask that way."""
         other = copy.copy(self)

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -19,6 +19,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from scar_ray.config.cluster import EngineName
 from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
@@ -205,7 +206,7 @@ def start(config: Config, log: Log) -> Actors:
         ):
             handles[name] = handle
         wait_ready(handles)
-        return _connect(_settled(starter, roles["reward"], handles, log), starter, roles, handles)
+        return _connect(_settled(config, handles, log), starter, roles, handles)
 
 
 @contextlib.contextmanager
@@ -313,23 +314,21 @@ def reward_pool(config: Config, actors: list[Any], names: list[str]) -> RayRewar
         sharing=shares.get(ray.get(actors[0].engine.remote()), "nothing"),
         filled=config.credit.masking in ("blank", "mask", "pad"),
     )
-    return RayRewardPool(actors, names, sizes, patience_s=config.cluster.startup_timeout_s)
+    return RayRewardPool(actors, names, sizes, engine=engine_of(config), patience_s=config.cluster.startup_timeout_s)
 
 
-def _settled(starter: Starter, role: Role, handles: dict[str, Any], log: Log) -> Config:
-    """The configuration with the reward engine that auto stands for.
-
-    Where that is another one than the actors have taken at load, they are started again with it: so all have the same,
-    also those that are lost and come back.
-    """
+def _settled(config: Config, handles: dict[str, Any], log: Log) -> Config:
+    """The configuration with the reward engine that auto stands for, which all actors have taken then."""
     actors, names = actors_of(handles, "reward")
-    config, taken = measured(starter.config, actors[0], log)
-    if not taken:
-        for actor in actors:
-            ray.kill(actor, no_restart=True)
-        handles |= dict(start_rewards(replace(starter, config=config), role))
-        wait_ready({name: handles[name] for name in names})
+    config = measured(config, actors[0], log)
+    get_all([actor.ready.remote(engine_of(config)) for actor in actors], names)
     return config
+
+
+def engine_of(config: Config) -> EngineName | None:
+    """The engine that the reward actors are to use; None where they have nothing to choose."""
+    engine = config.cluster.reward.engine
+    return None if engine in ("auto", "vllm") or config.model.reward.function else engine
 
 
 def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:

@@ -51,8 +51,10 @@ class RewardWorker:
             plain = replace(options, model=options.gold, masking="delete", attention=False, engine="auto")
             self._gold = load_reward(plain)
 
-    def ready(self) -> str:
-        """Returns the actor's name once it has loaded."""
+    def ready(self, engine: EngineName | None = None) -> str:
+        """Returns the actor's name once it has loaded, and computes coalitions by that engine from then on."""
+        if engine is not None and isinstance(self._reward, RewardModel):
+            self._reward.use_engine(engine)
         return self._name
 
     def engine(self) -> str:

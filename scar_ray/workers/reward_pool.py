@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from scar_ray.config.cluster import EngineName
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import RewardUnavailable, SampleFailed, Workload
 from scar_ray.workers.errors import ActorFailed, explain
@@ -35,10 +36,16 @@ class RayRewardPool:
     """
 
     def __init__(
-        self, actors: Sequence[Any], names: Sequence[str], sizes: TaskSizes, *, patience_s: float = 600.0
+        self,
+        actors: Sequence[Any],
+        names: Sequence[str],
+        sizes: TaskSizes,
+        *,
+        engine: EngineName | None = None,
+        patience_s: float = 600.0,
     ) -> None:
-        """`patience_s` is how long a lost actor may take to come back."""
-        self._names, self._sizes, self._patience_s = list(names), sizes, patience_s
+        """`patience_s` is how long a lost actor may take to come back; it uses `engine` again then."""
+        self._names, self._sizes, self._engine, self._patience_s = list(names), sizes, engine, patience_s
         self._queue: list[tuple[int, int, Task]] = []
         self._numbers = itertools.count()
         self._step = Step(0)
@@ -255,7 +262,7 @@ class RayRewardPool:
         deadline = time.perf_counter() + self._patience_s
         while (left := deadline - time.perf_counter()) > 0 and not self._closed:
             try:
-                ray.get(actor.ready.remote(), timeout=left)
+                ray.get(actor.ready.remote(*([self._engine] if self._engine else [])), timeout=left)
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(0.5)
             except ray.exceptions.RayError:

@@ -103,7 +103,8 @@ def test_every_step_conserves_the_score_and_agrees_with_the_engine(finished: Pat
         assert row["credit/residual_max"] < 1e-9
         assert row["engine/logprob_gap_max"] < 1e-4
         assert row["credit/evaluations"] >= row["credit/evaluations_unique"] > 8
-        assert row["credit/naive_tokens"] >= row["credit/tokens"] > row["credit/computed_tokens"] > 0
+        assert row["credit/naive_tokens"] >= row["credit/tokens"]
+        assert 0 < row["credit/computed_tokens"] - row["credit/padding_tokens"] <= row["credit/tokens"]
         assert row["pool/busy_s/reward-0"] > 0
         assert 0 <= row["pool/overlap_rollout"] + row["pool/overlap_forward"] < 1.001
     assert metrics_of(finished)[0]["kl/k1"] == 0.0
