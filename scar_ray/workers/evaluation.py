@@ -39,7 +39,9 @@ def start(config: Config, policy: str, log: cluster.Log) -> cluster.Actors:
         handles=tuple(handles.values()),
         names=tuple(handles),
         group=group,
+        config=config,
         engine_processes=config.cluster.device == "cpu" and config.cluster.rollout.tensor_parallel > 1,
+        reward_processes=config.cluster.device == "cpu" and config.cluster.reward.tensor_parallel > 1,
     )
 
 

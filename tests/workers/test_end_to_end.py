@@ -303,7 +303,7 @@ def test_a_python_function_is_the_reward_and_one_that_fails_ends_the_run_and_nam
         f"model.reward.function={tmp_path}/mine.py:vowels",
         f"model.reward.options.broken={run}/metrics.jsonl",
     ]
-    more = ["cluster.reward.actors=2", "credit=scar_word", "trainer.steps=2", "name=broken"]
+    more = ["cluster.reward.actors=2", "credit=scar_word", "trainer.steps=2", "name=broken", "eval.every=0"]
     config = load(overrides(models, tmp_path, *function, *more))
     failed = r"^8 of 8 responses could not be scored: prompt \d+, sample 0 \('.*'\): .*/mine\.py:vowels returned nan; "
     with pytest.raises(SampleFailed, match=failed):
