@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from scar_ray.scoring import RewardModel
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Ray's processes yield to all others by default: beside the rest of the tests they would get hardly any of two cores.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
