@@ -144,7 +144,7 @@ def planning_rates() -> dict[str, float]:
     points = []
     for budget in (32, 256):
         method = build(**small_runs.config_of(["credit=scar_span"], f"credit.budget={budget}").credit.method_options())
-        first, *responses = sample_responses(53)
+        first, *responses = sample_responses(450, 53)
         method.plan(first)  # loads what is loaded at first use
         started = time.process_time()
         plans: list[Any] = [method.plan(response) for response in responses]

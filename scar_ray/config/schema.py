@@ -152,7 +152,7 @@ class CreditConfig(Section):
     """How units are left out of a response: cut out, replaced by blanks, mask or padding tokens, or not attended to."""
     alpha: Fraction = 0.8
     """Share of the dense reward; 1 - alpha stays on the last token. Used by abc, prefix, scar and ospo."""
-    budget: Annotated[int, Field(ge=4)] = 256
+    budget: Annotated[int, Field(ge=4)] = 128
     """scar and ospo: largest number of coalitions of a response."""
     budget_tokens: Count | None = None
     """scar only: most tokens that the reward model computes for a response, the prompt and every common beginning of

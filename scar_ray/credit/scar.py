@@ -26,7 +26,7 @@ class ScarCredit(CreditMethod):
     unit: Unit = "span"
     estimator: Estimator = "auto"
     alpha: float = 0.8
-    budget: int = 256
+    budget: int = 128
     """Largest number of coalitions of a response."""
     budget_tokens: int | None = None
     """Most reward-model tokens of a response, the prompt and every common beginning computed once; None: any number."""

@@ -29,7 +29,8 @@ class Rates:
     training: float = 0.35
     """Share of the matrix peak: forward and backward."""
     scoring: float = 0.35
-    """Share of the matrix peak: nodes of the coalitions' prefix tree."""
+    """Share of the matrix peak: nodes of the coalitions' prefix tree. An H200 reached 0.36 with a Llama of 7B and 0.19
+    to 0.28 with one of 1B (`benchmarks/coalitions_gpu.py`)."""
     attention: float = 0.25
     """Share of the matrix peak: attention scores and weighted values in passes over whole sequences."""
     tree_attention: float = 0.15

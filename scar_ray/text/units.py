@@ -36,7 +36,7 @@ Place = tuple[int, int]
 """Word and token: those of a token, or of the one that it joins."""
 
 
-def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = parse, budget: int = 256) -> Units:
+def segment(response: Response, unit: Unit, max_units: int, *, parser: Parser = parse, budget: int = 128) -> Units:
     """The units of `response`, at most `max_units` (at least 1) of them, and the hierarchy above them.
 
     The constituency tree of the text, with the tokens below its words, is cut. What is below the cut are the

@@ -47,21 +47,21 @@ def test_prefixes_need_one_evaluation_a_unit_and_the_empty_one() -> None:
 
 def test_spans_need_fewer_evaluations_than_the_budget() -> None:
     counts = evaluations(load(["credit=scar_span"]))
-    assert counts.most == 256
+    assert counts.most == 128
     assert 4 <= counts.units <= 12
-    assert 2 * counts.units < counts.typical < 256
+    assert 2 * counts.units < counts.typical < 128
 
 
 def test_tokens_at_full_length_are_all_units() -> None:
     counts = evaluations(load(["credit=scar_token", "credit.estimator=paired_tree", "task=imdb"]))
     # Paired tree: 2n + 2 coalitions on a flat tree, 4n - 4 on a binary one. They hold half of the response on average.
-    assert (counts.most, counts.units) == (256, 24)
+    assert (counts.most, counts.units) == (128, 24)
     assert 50 < counts.typical <= 92
     assert counts.tokens == pytest.approx(counts.typical * (6 + 12), rel=0.01)
 
 
 def test_fills_keep_the_length_of_the_response() -> None:
-    counts = evaluations(load(["credit=scar_token", "credit.masking=attention", "task=imdb"]))
+    counts = evaluations(load(["credit=scar_token", "credit.masking=attention", "credit.budget=256", "task=imdb"]))
     assert counts.tokens == 256 * (6 + 24)
     assert counts.computed < 256 * 12, "what is not attended to is not computed"
 
@@ -87,7 +87,9 @@ def test_longer_responses_of_sentences_have_more_units() -> None:
 
 
 def test_exact_shapley_needs_all_coalitions() -> None:
-    counts = evaluations(load(["credit=scar_token", "credit.estimator=shapley", "credit.max_units=8"]))
+    counts = evaluations(
+        load(["credit=scar_token", "credit.estimator=shapley", "credit.max_units=8", "credit.budget=256"])
+    )
     assert counts.most == 256
     assert 128 <= counts.typical <= 256, "merging may leave fewer than 8 units"
 

@@ -144,13 +144,13 @@ IMPOSSIBLE = {
     "credit.estimator=shapley": (
         "credit.estimator=shapley can need 2^n coalitions for up to n=24 units (the smaller of "
         "credit.max_units "
-        "and task.sampling.max_new_tokens), over credit.budget=256; use credit.max_units=8 or "
+        "and task.sampling.max_new_tokens), over credit.budget=128; use credit.max_units=7 or "
         "credit.estimator=auto"
     ),
     "credit.estimator=owen": (
         "credit.estimator=owen can need 2^n coalitions for up to n=24 units (the smaller of "
         "credit.max_units "
-        "and task.sampling.max_new_tokens), over credit.budget=256; use credit.max_units=8 or "
+        "and task.sampling.max_new_tokens), over credit.budget=128; use credit.max_units=7 or "
         "credit.estimator=auto"
     ),
     "eval.select=gold": ("eval.select=gold needs a second reward model; set eval.gold.path, or eval.select=reward"),
@@ -176,7 +176,7 @@ COMBINED = {
         "credit.budget_tokens=34 does not pay for the longest prompt and response, task.prompt_tokens_max + "
         "task.sampling.max_new_tokens and 3 special tokens = 35; raise it"
     ),
-    ("credit.estimator=owen", "credit.budget_tokens=500", "credit.max_units=8"): (
+    ("credit.estimator=owen", "credit.budget_tokens=500", "credit.max_units=7"): (
         "credit.estimator=owen is exact and cannot be cut to credit.budget_tokens=500; "
         "use credit.estimator=auto, which is exact where that is paid for"
     ),

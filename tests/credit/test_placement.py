@@ -203,11 +203,11 @@ def test_filling_in_for_what_is_left_out_costs_more_tokens_than_cutting_it_out()
 
 def test_an_exact_estimator_that_was_asked_for_is_never_replaced():
     response = make_response(words("The plot was thin and the cast was lost. I slept well."))
-    with pytest.raises(ValueError, match=r"estimator=shapley: 14 units need 16384 coalitions, over budget=256"):
+    with pytest.raises(ValueError, match=r"estimator=shapley: 14 units need 16384 coalitions, over budget=128"):
         ScarCredit(unit="token", estimator="shapley").plan(response)
-    plan = ScarCredit(unit="token", estimator="shapley", max_units=8).plan(response)
+    plan = ScarCredit(unit="token", estimator="shapley", max_units=7).plan(response)
     assert plan.game.estimator == "shapley"
-    assert plan.game.n_coalitions <= 256
+    assert plan.game.n_coalitions <= 128
 
 
 def test_an_unknown_method_is_named_with_the_nearest():
