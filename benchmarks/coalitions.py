@@ -65,6 +65,12 @@ def new_model(kind: str, hidden: int = 256, layers: int = 4) -> Classifier:
     return Classifier.of(model, causal=kind != "bert", label=0)
 
 
+def drawn(n_prompt: int, n_response: int) -> tuple[list[int], np.ndarray]:
+    """Random tokens of a prompt and a response."""
+    rng = np.random.default_rng(0)
+    return rng.integers(10, VOCABULARY, n_prompt).tolist(), rng.integers(10, VOCABULARY, n_response)
+
+
 def sequences_of(prompt: Sequence[int], response: np.ndarray, coalitions_Cn: np.ndarray, masking: str) -> list[Encoded]:
     """Distinct sequences of the coalitions, each token a unit, with the EOS at the end."""
     rows = (np.where(here, response, BLANK) if masking == "blank" else response[here] for here in coalitions_Cn)
@@ -143,8 +149,7 @@ def own_peak(model: str, shape: str, game: str, masking: str) -> float:
     loaded, (n_prompt, n_response) = new_model(model), SHAPES[shape]
     engine = TrieBlocks(loaded, PlainBatches(loaded, batch_tokens=4096, memory=MEMORY), memory=MEMORY)
     engine.scores([Encoded((2, 3, 4))], [[0]])
-    rng = np.random.default_rng(0)
-    prompt, response = rng.integers(10, VOCABULARY, n_prompt).tolist(), rng.integers(10, VOCABULARY, n_response)
+    prompt, response = drawn(n_prompt, n_response)
     coalitions_Cn = GAMES[game](balanced(n_response)).coalitions_Cn
     before = forget_peak()
     sequences = sequences_of(prompt, response, coalitions_Cn, masking)
@@ -155,8 +160,7 @@ def own_peak(model: str, shape: str, game: str, masking: str) -> float:
 def compare(loaded: Classifier, vllm: Engine | None, shape: str, game: str, masking: str) -> dict[str, Any]:
     """One row of the table."""
     n_prompt, n_response = SHAPES[shape]
-    rng = np.random.default_rng(0)
-    prompt, response = rng.integers(10, VOCABULARY, n_prompt).tolist(), rng.integers(10, VOCABULARY, n_response)
+    prompt, response = drawn(n_prompt, n_response)
     sequences = sequences_of(prompt, response, GAMES[game](balanced(n_response)).coalitions_Cn, masking)
     sample = list(range(0, len(sequences), max(1, len(sequences) // SAMPLE)))
     plain = {size: PlainBatches(loaded, batch_tokens=size, memory=MEMORY) for size in (1024, 2048, 4096, 16384)}
@@ -189,8 +193,7 @@ def compare(loaded: Classifier, vllm: Engine | None, shape: str, game: str, mask
 def memory_of_many() -> dict[str, Any]:
     """Peak memory of 43,673 coalitions of 256 tokens under the budget, the sequences themselves included."""
     loaded = new_model("llama", hidden=64, layers=2)
-    rng = np.random.default_rng(0)
-    prompt, response = rng.integers(10, VOCABULARY, 200).tolist(), rng.integers(10, VOCABULARY, 256)
+    prompt, response = drawn(*SHAPES["hh"])
     coalitions_Cn = owen(balanced(256)).coalitions_Cn
     engine = TrieBlocks(loaded, PlainBatches(loaded, batch_tokens=4096, memory=MEMORY), memory=MEMORY)
     engine.scores([Encoded((2, 3, 4))], [[0]])

@@ -201,7 +201,7 @@ def start(config: Config, log: Log) -> Actors:
     with all_or_none(group) as handles:
         for name, handle in (
             *start_engines(starter, roles["rollout"]),
-            *_start_learner(starter, roles["learner"]),
+            *start_ranks(starter, roles["learner"], LearnerRank),
             *start_rewards(starter, roles["reward"]),
         ):
             handles[name] = handle
@@ -255,7 +255,8 @@ def start_engines(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         )
 
 
-def _start_learner(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
+def start_ranks(starter: Starter, role: Role, kind: type, *more: Any) -> Iterator[tuple[str, Any]]:
+    """Actors of class `kind` in the bundles of the learner; called with rank, options, `more` and the first address."""
     config = starter.config
     options = LearnerOptions(
         model=config.model,
@@ -266,10 +267,10 @@ def _start_learner(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         threads=config.cluster.threads_per_actor,
         seed=config.seed,
     )
-    actor, address = ray.remote(LearnerRank), starter.address(role)
+    actor, address = ray.remote(kind), starter.address(role)
     for rank in range(role.actors):
         settings = starter.options(role, rank, actor_env(config.cluster))
-        yield f"learner-{rank}", actor.options(**settings).remote(rank, options, address)
+        yield f"learner-{rank}", actor.options(**settings).remote(rank, options, *more, address)
 
 
 def start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import ray
-
-from scar_ray.config.placement import Role, placement
+from scar_ray.config.placement import placement
 from scar_ray.config.schema import Config
 from scar_ray.workers import cluster
-from scar_ray.workers.environment import actor_env
-from scar_ray.workers.learner import LearnerOptions
 from scar_ray.workers.learner_group import RayLearner
 from scar_ray.workers.likelihood import LikelihoodRank
 from scar_ray.workers.rollout import RayRolloutPool
@@ -27,7 +20,7 @@ def start(config: Config, policy: str, log: cluster.Log) -> cluster.Actors:
     with cluster.all_or_none(group) as handles:
         for name, handle in (
             *cluster.start_engines(of_policy, roles["rollout"]),
-            *_start_likelihoods(starter, roles["learner"], policy),
+            *cluster.start_ranks(starter, roles["learner"], LikelihoodRank, policy),
             *cluster.start_rewards(of_policy, roles["reward"]),
         ):
             handles[name] = handle
@@ -50,19 +43,3 @@ def with_policy(config: Config, policy: str) -> Config:
     model = config.model
     path = model.policy.model_copy(update={"path": policy})
     return config.model_copy(update={"model": model.model_copy(update={"policy": path})})
-
-
-def _start_likelihoods(starter: cluster.Starter, role: Role, policy: str) -> Iterator[tuple[str, Any]]:
-    config = starter.config
-    options = LearnerOptions(
-        model=config.model,
-        algorithm=config.algorithm,
-        learner=config.cluster.learner,
-        sampling=config.task.sampling,
-        device=config.cluster.device,
-        threads=config.cluster.threads_per_actor,
-    )
-    actor, address = ray.remote(LikelihoodRank), starter.address(role)
-    for rank in range(role.actors):
-        settings = starter.options(role, rank, actor_env(config.cluster))
-        yield f"learner-{rank}", actor.options(**settings).remote(rank, options, policy, address)
