@@ -27,8 +27,11 @@ _POINTS = 24_000
 """Points to draw in one chart, over all its lines."""
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The report on `runs` as one HTML page; it loads nothing, and its policy forbids that it does."""
+def render(runs: Sequence[Run], first: tuple[str, str] | None = None) -> str:
+    """The report on `runs` as one HTML page; it loads nothing, and its policy forbids that it does.
+
+    `first` is the title and the HTML of a section that comes before all others.
+    """
     groups = group_runs(runs)
     data: dict[str, Any] = {}
     curves = _charts(reward_curves(groups), data)
@@ -46,6 +49,7 @@ def render(runs: Sequence[Run]) -> str:
     ) + draw_bars("cost", "Cost by role", f"{device} time of a run so far{seeds}.", cost_bars(groups))
     responses = "".join(draw_responses(group, is_open=group is groups[0]) for group in groups)
     sections = [
+        _section("first", *first) if first else "",
         _section("summary", "Summary", draw_figures(groups) + draw_table(groups)),
         _section("learning", "Learning", f"{_legend(groups)}<div class='grid'>{curves}</div>"),
         _section(

@@ -1,0 +1,122 @@
+"""The benchmark of reward per GPU-hour: what it runs, and what it makes of finished runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reward_comparison
+import reward_per_gpu_hour
+from report.synthetic_run import write_run
+from scipy import stats
+
+from scar_ray.config.errors import UserError
+from scar_ray.report.groups import group_runs
+from scar_ray.report.runs import read_run
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """Three seeds of two methods, as the benchmark leaves them."""
+    for credit in ("sparse", "scar_span"):
+        for seed in range(3):
+            name = f"{credit}-s{seed}"
+            write_run(tmp_path / "runs" / name, credit=credit, seed=seed, gold=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    return tmp_path
+
+
+def test_jobs_are_all_methods_and_variants_of_a_seed_before_the_next_seed(tmp_path):
+    words = ["methods=sparse,scar_span", "seeds=2", f"out={tmp_path}", "task=imdb", "credit.alpha=0.5,1"]
+    jobs = reward_per_gpu_hour.jobs_of(reward_per_gpu_hour.read_plan(words))
+    assert [job.name for job in jobs] == [
+        f"{method}-credit.alpha-{alpha}-s{seed}"
+        for seed in (0, 1)
+        for alpha in (0.5, 1)
+        for method in ("sparse", "scar_span")
+    ]
+    assert jobs[1].words[:4] == ("task=imdb", "credit.alpha=0.5", "credit=scar_span", "seed=0")
+
+
+def test_a_method_may_have_words_of_its_own(tmp_path):
+    (tmp_path / "tuned.json").write_text('{"abc": ["algorithm.kl.coef=0.3"]}')
+    words = ["methods=sparse,abc", f"out={tmp_path}", f"settings={tmp_path / 'tuned.json'}"]
+    sparse, abc = reward_per_gpu_hour.jobs_of(reward_per_gpu_hour.read_plan(words))
+    assert "algorithm.kl.coef=0.3" in abc.words
+    assert "algorithm.kl.coef=0.3" not in sparse.words
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["methods=sparse"], "methods= and out= are needed"),
+        (["methods=sparse", "out=x", "seeds=many"], "seeds=many: a whole number is needed"),
+        (["methods=sparse", "out=x", "credit=abc"], "credit=abc: set by this benchmark"),
+        (["sparse"], "sparse: write KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(words, line):
+    with pytest.raises(UserError, match=line):
+        reward_per_gpu_hour.read_plan(words)
+
+
+def test_finished_runs_are_not_run_again_and_give_all_files(finished, capsys):
+    words = ["methods=sparse,scar_span", "seeds=3", f"out={finished}"]
+    assert reward_per_gpu_hour.main(words) == 0
+    assert capsys.readouterr().out.strip() == str(finished / "report.html")
+    result = json.loads((finished / "comparison.json").read_text())
+    sparse, span = result["methods"]
+    assert [sparse["seeds"], span["seeds"]] == [[0, 1, 2], [0, 1, 2]]
+    held_out = [read_run(finished / "runs" / f"scar_span-s{seed}").held_out["reward"][-1] for seed in range(3)]
+    assert span["reward"]["seeds"] == pytest.approx(held_out)
+    assert sparse["difference"]["mean"] == 0
+    rows = (finished / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6 * 60
+    assert (finished / "curves.png").stat().st_size > 10_000
+    assert not (finished / "ablation.png").exists()
+    assert 'id="first"' in (finished / "report.html").read_text()
+
+
+def test_differences_are_taken_seed_by_seed(finished):
+    runs = [
+        read_run(finished / "runs" / f"{credit}-s{seed}") for credit in ("sparse", "scar_span") for seed in range(3)
+    ]
+    _, span = reward_comparison.outcomes(group_runs(runs), "sparse")
+    a, b = np.array([0.1, 0.4, 0.2]), np.array([0.6, 0.5, 0.9])
+    for run, final in zip(runs, [*a, *b], strict=True):
+        run.held_out["reward"][-1] = final
+    _, span = reward_comparison.outcomes(group_runs(runs), "sparse")
+    assert span.difference.seeds == pytest.approx(b - a)
+    test = stats.ttest_rel(b, a)
+    assert span.p == pytest.approx(test.pvalue)
+    interval = test.confidence_interval(0.95)
+    assert (span.difference.low, span.difference.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_sign_flip_test_counts_all_flips():
+    assert reward_comparison.sign_flip([1.0, 2.0, 3.0]) == 2 / 8
+    assert reward_comparison.sign_flip([1.0, -1.0]) == 1.0
+    assert reward_comparison.sign_flip([3.0, -1.0, 0.5]) == 6 / 8
+
+
+def test_area_is_the_mean_reward_over_the_common_budget(finished):
+    run = read_run(finished / "runs" / "sparse-s0")
+    run.columns["reward/mean"][:] = 2.0
+    assert reward_comparison.area(run, "step", 17.5) == pytest.approx(2.0)
+    run.columns["reward/mean"][:] = run.steps
+    # 1 from 0 to 1, then the line to 11
+    assert reward_comparison.area(run, "step", 11.0) == pytest.approx((1 + 60) / 11)
+
+
+def test_a_target_that_is_never_reached_is_infinite(finished):
+    run = read_run(finished / "runs" / "sparse-s0")
+    assert reward_comparison.reached(run, 99.0, "step") == float("inf")
+    run.columns["reward/mean"][:] = run.steps
+    assert reward_comparison.reached(run, 30.0, "step") == 30
+
+
+def test_a_baseline_that_was_not_run_is_named(finished):
+    runs = [read_run(finished / "runs" / "sparse-s0")]
+    with pytest.raises(ValueError, match="baseline=abc: not among sparse"):
+        reward_comparison.outcomes(group_runs(runs), "abc")
