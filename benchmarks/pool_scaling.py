@@ -73,7 +73,7 @@ def responses(count: int, vocabulary: int, prompt: int = PROMPT, seed: int = 0) 
 def step(pool: Any, jobs: Sequence[Job]) -> float:
     """Seconds of one step."""
     started = time.perf_counter()
-    pool.begin(len(jobs))
+    pool.begin([response.prompt for response, _ in jobs])
     for job in jobs:
         pool.submit(*job)
     pool.results()

@@ -142,6 +142,8 @@ class Evaluation:
     """Share of attention that the read position pays to each response token; non-negative, sums to 1."""
     gold: float | None = None
     """Score of the second reward model."""
+    asked_tokens: int = 0
+    """Tokens of all sequences that were asked for, each as a whole; 0 where a function reads texts."""
 
 
 @dataclass(frozen=True, slots=True)

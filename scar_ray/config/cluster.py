@@ -69,6 +69,8 @@ class RewardPoolConfig(Section):
     """Share of a GPU that an actor reserves; 0 is for Python functions."""
     max_restarts: Whole = 3
     """How often a lost actor is started again before the run gives up."""
+    timeout_s: Annotated[int, Field(ge=1)] = 1800
+    """An actor that takes longer than this for a task hangs: it is started again, another one does the task."""
 
     @property
     def uses_vllm(self) -> bool:

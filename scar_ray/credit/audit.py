@@ -1,6 +1,7 @@
 """What credits are worth: their error against exact values, and how much hindsight they contain.
 
-An audit asks the reward model for one response's exact credits and the scores of its beginnings. Two numbers:
+An audit asks the reward model for one response's exact credits and the scores of its beginnings, as far as the credits
+have not asked for them already. Two numbers:
 
 - error: |phi - phi*| / |phi*| (Euclidean norms), phi* the exact Shapley value for the estimators of it
   (KernelSHAP, permutations, paired_flat), else the exact Owen value of the units' tree. Not measured where phi* takes
@@ -54,24 +55,41 @@ def pick(plans: Iterable[tuple[int, CreditPlan]]) -> int | None:
 
 
 def audit_plan(plan: CreditPlan) -> CreditPlan:
-    """What an audit of `plan` asks: the coalitions of the exact plan, if there is one, and all prefixes."""
+    """What an audit of `plan` asks: all prefixes and the coalitions of the exact plan, if there is one.
+
+    Those of `plan` are left out, whose values are there; it is `plan` itself where that leaves nothing.
+    """
     assert plan.game is not None
-    exact = exact_plan(plan)
-    asked = prefixes(plan.game.n_players).coalitions_Cn
+    wanted, known = _wanted(plan), {row.tobytes() for row in plan.game.coalitions_Cn}
+    missing = [row for name, row in wanted.items() if name not in known]
+    if not missing:
+        return plan
+    asked_Cn = np.array([*plan.game.coalitions_Cn[:2], *missing])  # the empty and the full coalition are in every plan
+    return CreditPlan(plan.units, Plan(asked_Cn, np.zeros(asked_Cn.shape[::-1]), "audit"))
+
+
+def _wanted(plan: CreditPlan) -> dict[bytes, BoolArray]:
+    """The coalitions that an audit of `plan` looks at, by their bytes."""
+    assert plan.game is not None
+    exact, wanted_Cn = exact_plan(plan), prefixes(plan.game.n_players).coalitions_Cn
     if exact is not None:
-        asked = np.unique(np.concatenate([exact.coalitions_Cn, asked]), axis=0)
-        asked = np.concatenate([asked[:1], asked[-1:], asked[1:-1]])  # the empty and the full coalition first
-    return CreditPlan(plan.units, Plan(asked, np.zeros((plan.game.n_players, len(asked))), "audit"))
+        wanted_Cn = np.concatenate([wanted_Cn, exact.coalitions_Cn])
+    return {row.tobytes(): row for row in wanted_Cn}
 
 
 def audit(plan: CreditPlan, evaluation: Evaluation, asked: CreditPlan, audited: Evaluation) -> dict[str, float]:
-    """`audit_error` and `audit_hindsight` of the credits that `plan` and its `evaluation` give."""
+    """`audit_error` and `audit_hindsight` of the credits that `plan` and its `evaluation` give.
+
+    `audit_reused` is how many of the coalitions that were looked at the credits had asked for already.
+    """
     assert plan.game is not None
     assert asked.game is not None
     assert evaluation.values_C is not None
     assert audited.values_C is not None
     credits_n = plan.game.credits(evaluation.values_C)
     value = {row.tobytes(): v for row, v in zip(asked.game.coalitions_Cn, audited.values_C, strict=True)}
+    known = {row.tobytes(): v for row, v in zip(plan.game.coalitions_Cn, evaluation.values_C, strict=True)}
+    value |= known
 
     def values_of(coalitions_Cn: BoolArray) -> FloatArray:
         return np.array([value[row.tobytes()] for row in coalitions_Cn])
@@ -79,6 +97,7 @@ def audit(plan: CreditPlan, evaluation: Evaluation, asked: CreditPlan, audited: 
     steps_n = prefixes(len(credits_n)).credits(values_of(prefixes(len(credits_n)).coalitions_Cn))
     ahead = np.cumsum(credits_n - steps_n)[:-1]
     found = {"audit_hindsight": float(np.sqrt(np.mean(ahead**2))) if len(ahead) else 0.0}
+    found["audit_reused"] = float(len(known.keys() & _wanted(plan).keys()))
     exact = exact_plan(plan)
     if exact is not None:
         exact_n = exact.credits(values_of(exact.coalitions_Cn))

@@ -57,13 +57,14 @@ class EncodedReward:
             work.asked += len(rows)
             work.dropped_chars += self.encoder.dropped(response)
         sequences, padding = list(index), self._padding()
-        work.asked_tokens = sum(len(sequences[row]) for rows in wanted for row in rows)
+        asked_tokens = [sum(len(sequences[row]) for row in rows) for rows in wanted]
+        work.asked_tokens = sum(asked_tokens)
         work.unique, work.tokens = len(sequences), sum(map(len, sequences))
         attending = sorted({rows[0] for rows, (_, plan) in zip(wanted, jobs, strict=True) if plan.attention})
         scores, attention, work.computed_tokens = self._forward(sequences, groups, attending)
         work.padding_tokens = self._padding() - padding
         evaluations = []
-        for rows, (response, plan) in zip(wanted, jobs, strict=True):
+        for rows, tokens, (response, plan) in zip(wanted, asked_tokens, jobs, strict=True):
             values = scores[rows]
             if check_finite:
                 self._check_finite(values, response)
@@ -74,6 +75,7 @@ class EncodedReward:
                     attention_T=self.encoder.response_attention(attention[rows[0]], response)
                     if plan.attention
                     else None,
+                    asked_tokens=tokens,
                 )
             )
         return evaluations, work

@@ -69,7 +69,7 @@ class Evaluator:
         """
         plain = CreditPlan(gold=self._config.eval.gold is not None)
         plans: dict[int, CreditPlan] = {}
-        self._reward.begin(len(self._requests))
+        self._reward.begin([request.prompt for request in self._requests])
         responses: list[Response] = []
         for response in self._rollout.generate(self._requests, self._sampling):
             responses.append(response)

@@ -108,7 +108,7 @@ class Trainer:
         requests = requests_of_step(prompts, batch.samples, step, seed)
         responses: list[Response] = []
         plans: dict[int, CreditPlan] = {}
-        self._reward.begin(len(requests) + self._audits(step))
+        self._reward.begin([request.prompt for request in requests], more=int(self._audits(step)))
         waiting: deque[Response] = deque()
 
         def plan_next() -> None:
@@ -140,7 +140,7 @@ class Trainer:
         if not self._audits(step):
             return None
         row = pick(sorted(plans.items()))
-        asked = CreditPlan() if row is None else audit_plan(plans[row])
+        asked = plans[0] if row is None else audit_plan(plans[row])
         self._reward.submit(replace(responses[row or 0], row=len(responses)), asked)
         return None if row is None else (row, asked)
 

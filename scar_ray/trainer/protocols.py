@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scar_ray.config.sampling import Sampling
-from scar_ray.records import CreditPlan, Evaluation, Request, Response
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response
 
 Float32Array = NDArray[np.float32]
 
@@ -96,8 +96,8 @@ class Parsing(Protocol):
 class RewardPool(Protocol):
     """Evaluates responses and their coalitions, beside whatever else runs."""
 
-    def begin(self, count: int) -> None:
-        """Starts a step of `count` responses, rows 0..count-1."""
+    def begin(self, prompts: Sequence[Prompt], more: int = 0) -> None:
+        """Starts a step of responses to `prompts`, one each in the order of rows; `more` are submitted after them."""
         ...
 
     def submit(self, response: Response, plan: CreditPlan) -> None:

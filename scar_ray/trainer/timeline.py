@@ -47,6 +47,7 @@ def work_metrics(work: Workload) -> dict[str, float]:
     """What the reward models were asked and computed in a step."""
     return {
         "credit/evaluations": float(work.asked),
+        "credit/evaluations_repeated": float(work.repeated),
         "credit/evaluations_unique": float(work.unique),
         "credit/naive_tokens": float(work.asked_tokens),
         "credit/tokens": float(work.tokens),

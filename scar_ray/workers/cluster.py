@@ -315,7 +315,14 @@ def reward_pool(config: Config, actors: list[Any], names: list[str]) -> RayRewar
         sharing=shares.get(ray.get(actors[0].engine.remote()), "nothing"),
         filled=config.credit.masking in ("blank", "mask", "pad"),
     )
-    return RayRewardPool(actors, names, sizes, engine=engine_of(config), patience_s=config.cluster.startup_timeout_s)
+    return RayRewardPool(
+        actors,
+        names,
+        sizes,
+        engine=engine_of(config),
+        patience_s=config.cluster.startup_timeout_s,
+        timeout_s=pool.timeout_s,
+    )
 
 
 def _settled(config: Config, handles: dict[str, Any], log: Log) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -13,17 +14,24 @@ from typing import Any
 import ray
 
 from scar_ray.config.cluster import EngineName
-from scar_ray.records import CreditPlan, Evaluation, Response
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
 from scar_ray.scoring import RewardUnavailable, SampleFailed, Workload
 from scar_ray.workers.errors import ActorFailed, explain
 from scar_ray.workers.reward_failures import failed_coalition, located, renumbered, several
-from scar_ray.workers.reward_step import Scoring, Step, Task
-from scar_ray.workers.reward_tasks import Part, TaskSizes, TaskSpan, cut, identity, joined
+from scar_ray.workers.reward_step import Neighbours, Scoring, Step, Task
+from scar_ray.workers.reward_tasks import Job, Part, TaskSizes, TaskSpan, cut, identity, joined, prompt_identity
 
 MAX_ATTEMPTS = 3
 """Actors that may be lost over the same response before it is taken for the cause."""
 
+KILL_S = 30.0
+"""Seconds that an actor that hangs gets to end."""
+
 log = logging.getLogger(__name__)
+
+
+class ActorHangs(ActorFailed):
+    """An actor lives and gave no answer in time."""
 
 
 class RayRewardPool:
@@ -32,7 +40,7 @@ class RayRewardPool:
     What is in a task depends on its responses only (`reward_tasks`), so no number depends on the pool's size, on the
     order in which responses finish, or on an actor's death: a lost actor's task goes back to the queue. An actor is
     given one task at a time, so no more than that is in memory besides what the step holds anyway, and nothing waits
-    behind a busy actor. Equal responses that have a task of their own are scored once; those of one task are, too.
+    behind a busy actor. Equal responses of a step are scored once.
     """
 
     def __init__(
@@ -43,12 +51,17 @@ class RayRewardPool:
         *,
         engine: EngineName | None = None,
         patience_s: float = 600.0,
+        timeout_s: float = 1800.0,
     ) -> None:
-        """`patience_s` is how long a lost actor may take to come back; it uses `engine` again then."""
-        self._names, self._sizes, self._engine, self._patience_s = list(names), sizes, engine, patience_s
+        """`patience_s` is how long a lost actor may take to come back; it uses `engine` again then.
+
+        One that takes longer than `timeout_s` for a task is ended, and lost like one that ended by itself.
+        """
+        self._names, self._sizes, self._engine = list(names), sizes, engine
+        self._patience_s, self._timeout_s = patience_s, timeout_s
         self._queue: list[tuple[int, int, Task]] = []
         self._numbers = itertools.count()
-        self._step = Step(0)
+        self._step = Step(0, Neighbours((), 0, 1))
         self._lock = threading.RLock()
         self._tasks, self._outcomes = threading.Condition(self._lock), threading.Condition(self._lock)
         self._busy_s = dict.fromkeys(self._names, 0.0)
@@ -72,17 +85,19 @@ class RayRewardPool:
     def names(self) -> list[str]:
         return self._names
 
-    def begin(self, count: int) -> None:
-        """Starts a step of `count` responses; what a failed step has left is dropped.
+    def begin(self, prompts: Sequence[Prompt], more: int = 0) -> None:
+        """Starts a step of responses to `prompts` and `more` that follow them; what a failed step has left is dropped.
 
         Raises ActorFailed when all actors are lost.
         """
+        count = len(prompts) + more
+        neighbours = Neighbours([prompt_identity(prompt) for prompt in prompts], count, self._sizes.neighbours)
         with self._lock:
             self._step.over = True
             self._queue.clear()
             if self._failure is not None:
                 raise self._failure
-            self._step = Step(count)
+            self._step = Step(count, neighbours)
 
     def submit(self, response: Response, plan: CreditPlan) -> None:
         """Queues a response; a small one when its neighbouring rows are there too."""
@@ -92,16 +107,17 @@ class RayRewardPool:
             assert 0 <= row < step.expected, (row, step.expected)
             assert row not in step.submitted, row
             step.submitted.add(row)
-            step.work.asked += 1 + (plan.game.n_coalitions if plan.game is not None else 0)
-            scoring, group = Scoring(plan, parts, [row]), row // size
+            scoring = Scoring(response, plan, parts, [row])
+            step.work.asked += scoring.asked
             if size > 1 and len(parts) == 1 and parts[0].tokens * size <= self._sizes.tokens:
-                step.small.setdefault(group, []).append(scoring)
-            else:
-                self._submit_alone(step, scoring, identity(response, plan))
-            step.arrived[group] += 1
-            if step.arrived[group] == min(size, step.expected - group * size) and group in step.small:
-                together = sorted(step.small.pop(group), key=lambda one: one.rows[0])
-                self._put(Task(step, [(one, 0) for one in together]))
+                step.small[row // size].append(scoring)
+            elif self._is_new(step, scoring):
+                for number in range(len(parts)):
+                    self._put(Task(step, [(scoring, number)]))
+            for group in step.neighbours.arrived(row):
+                together = sorted(step.small.pop(group, ()), key=lambda one: one.rows[0])
+                if new := [(one, 0) for one in together if self._is_new(step, one)]:
+                    self._put(Task(step, new))
 
     def results(self) -> dict[int, Evaluation]:
         """Waits for all responses of the step; evaluations by row.
@@ -133,15 +149,16 @@ class RayRewardPool:
             self._closed = True
             self._tasks.notify_all()
 
-    def _submit_alone(self, step: Step, scoring: Scoring, key: tuple[object, ...]) -> None:
-        first = step.known.setdefault(key, scoring)
+    def _is_new(self, step: Step, scoring: Scoring) -> bool:
+        """Whether the step has nothing equal; what equals another one gets its answers."""
+        first = step.known.setdefault(identity(scoring.response, scoring.plan), scoring)
         if first is scoring:
-            for number in range(len(scoring.parts)):
-                self._put(Task(step, [(scoring, number)]))
-            return
+            return True
         first.rows += scoring.rows
+        step.work.repeated += scoring.asked
         if first.settled is not None:
             self._repeat(step, first, scoring.rows)
+        return False
 
     def _put(self, task: Task) -> None:
         heapq.heappush(self._queue, (-task.tokens, next(self._numbers), task))
@@ -162,7 +179,7 @@ class RayRewardPool:
         while (task := self._take()) is not None:
             started = time.perf_counter()
             try:
-                evaluations, work, seconds = ray.get(actor.evaluate.remote(task.jobs))
+                evaluations, work, seconds = self._ask(actor, task.jobs)
             except Exception as error:  # handed over: to another actor, or to the consumer, which raises it
                 if self._closed:
                     return
@@ -177,6 +194,29 @@ class RayRewardPool:
                 self._busy_s[name] += seconds
                 self._answered(task, evaluations, work, span)
 
+    def _ask(self, actor: Any, jobs: list[Job]) -> tuple[list[Evaluation], Workload, float]:
+        """The actor's answer. ActorHangs when none comes in time: the actor is ended, and Ray starts it again."""
+        asked = actor.evaluate.remote(jobs)
+        try:
+            answer: tuple[list[Evaluation], Workload, float] = ray.get(asked, timeout=self._timeout_s)
+        except ray.exceptions.GetTimeoutError:
+            ray.kill(actor, no_restart=False)
+            with contextlib.suppress(ray.exceptions.RayError):  # until Ray knows of it, it would still be asked
+                ray.get(asked, timeout=KILL_S)
+            message = f"no answer for {self._timeout_s:g} s, cluster.reward.timeout_s; it is started again"
+            raise ActorHangs(message) from None
+        return answer
+
+    def _fails(self, actor: Any, part: Part) -> bool:
+        """Whether the actor cannot score the part; false also when it is lost, which its next task will find out."""
+        try:
+            self._ask(actor, [part.job])
+        except ray.exceptions.RayTaskError:
+            return True
+        except (ray.exceptions.RayError, ActorHangs):
+            return False
+        return False
+
     def _answered(self, task: Task, evaluations: list[Evaluation], work: Workload, span: TaskSpan) -> None:
         with self._lock:
             task.step.spans.append(span)
@@ -186,7 +226,7 @@ class RayRewardPool:
             task.step.work.add(work)
             for (scoring, number), evaluation in zip(task.items, evaluations, strict=True):
                 scoring.answers[number] = evaluation
-                scoring.asked_tokens += work.asked_tokens
+                scoring.asked_tokens += evaluation.asked_tokens
                 if len(scoring.answers) == len(scoring.parts):
                     answers = [scoring.answers[number] for number in range(len(scoring.parts))]
                     self._settle(task.step, scoring, joined(scoring.plan, scoring.parts, answers))
@@ -228,7 +268,7 @@ class RayRewardPool:
         if isinstance(cause, SampleFailed):
             reason = renumbered(str(cause), part)
         else:
-            coalition = failed_coalition(lambda some: _fails(actor, some), part)
+            coalition = failed_coalition(lambda some: self._fails(actor, some), part)
             reason = located(part.job[0], coalition, f"{name}: {explain(error)}")
         with self._lock:
             self._settle(task.step, scoring, reason)
@@ -248,7 +288,8 @@ class RayRewardPool:
                     self._settle(task.step, scoring, located(scoring.parts[number].job[0], None, why))
         if self._comes_back(actor):
             return True
-        self._lose(f"{name}, the last reward actor, is lost for good: {reason}; it was scoring {task}", name)
+        if not self._closed:
+            self._lose(f"{name}, the last reward actor, is lost for good: {reason}; it was scoring {task}", name)
         return False
 
     def _again(self, tasks: Sequence[Task]) -> None:
@@ -283,15 +324,5 @@ class RayRewardPool:
 
 def _lost(error: BaseException) -> bool:
     """True when no answer came: the actor, its node or the answer is gone. False when the actor raised."""
-    return isinstance(error, ray.exceptions.RayError) and not isinstance(error, ray.exceptions.RayTaskError)
-
-
-def _fails(actor: Any, part: Part) -> bool:
-    """Whether the actor cannot score the part; false also when it is lost, which its next task will find out."""
-    try:
-        ray.get(actor.evaluate.remote([part.job]))
-    except ray.exceptions.RayTaskError:
-        return True
-    except ray.exceptions.RayError:
-        return False
-    return False
+    lost = ray.exceptions.RayError, ActorHangs
+    return isinstance(error, lost) and not isinstance(error, ray.exceptions.RayTaskError)

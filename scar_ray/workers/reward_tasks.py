@@ -3,7 +3,8 @@
 Reward models differ in the last bits of a score with what is computed beside it. So what is scored together is a
 function of the responses alone, never of the pool's size or of who finishes first: a large response is a task of its
 own from the moment it is there, one that is larger than a task is cut along the tree of its coalitions, and small ones
-wait for the small ones among their neighbouring rows. Costs are estimated in the policy's tokens.
+wait for the small ones among their neighbouring rows. What equals a response of the step is not scored again; of equal
+small ones the first row is. Costs are estimated in the policy's tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scar_ray.games.plan import Plan
-from scar_ray.records import CreditPlan, Evaluation, Response
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
 
 Job = tuple[Response, CreditPlan]
 Sharing = Literal["trie", "prompt", "nothing"]
@@ -117,11 +118,17 @@ def halves(part: Part) -> list[Part]:
     return [selected(part, run) for run in (range(count // 2), range(count // 2, count))] if count > 1 else []
 
 
+def prompt_identity(prompt: Prompt) -> tuple[object, ...]:
+    """Equal for prompts of which a reward model or function reads the same."""
+    return prompt.token_ids, prompt.text, prompt.index if prompt.data else None
+
+
 def identity(response: Response, plan: CreditPlan) -> tuple[object, ...]:
     """Equal for responses of which the same is asked."""
     asked = None if plan.game is None else plan.game.coalitions_Cn.tobytes()
     ends = None if plan.units is None else plan.units.ends
-    return response.prompt.index, response.token_ids, response.finished, ends, asked, plan.attention, plan.gold
+    prompt = prompt_identity(response.prompt)
+    return prompt, response.token_ids, response.text, response.finished, ends, asked, plan.attention, plan.gold
 
 
 def _rows(plan: CreditPlan) -> NDArray[np.intp]:

@@ -36,7 +36,7 @@ def not_terrible(players: frozenset[int]) -> float:
 def test_shapley_pays_not_before_it_is_worth_anything():
     found = audited(flat(2, "shapley", 4), not_terrible)
     # The credits are 3/2 and -1/2; the text "not" is worth 0, but 3/2 has been paid by then.
-    assert found == {"audit_hindsight": pytest.approx(1.5), "audit_error": pytest.approx(0.0, abs=1e-12)}
+    assert found == {"audit_hindsight": pytest.approx(1.5), "audit_error": 0.0, "audit_reused": 4}
 
 
 def test_prefix_credit_has_no_hindsight():
@@ -69,19 +69,37 @@ def test_estimates_that_look_at_no_tree_are_compared_with_the_shapley_value():
 def test_a_game_too_large_to_be_solved_still_shows_its_hindsight():
     plan = flat(30, "permutations", 200)
     assert exact_plan(plan) is None
-    assert audit_plan(plan).game.n_coalitions == 31
-    assert set(audited(plan, lambda players: float(len(players) > 3))) == {"audit_hindsight"}
+    known = {row.tobytes() for row in plan.game.coalitions_Cn}
+    beginnings = {row.tobytes() for row in np.tri(31, 30, -1, dtype=bool)}
+    assert len(known & beginnings) == 2
+    assert audit_plan(plan).game.n_coalitions == 2 + len(beginnings - known)
+    found = audited(plan, lambda players: float(len(players) > 3))
+    assert set(found) == {"audit_hindsight", "audit_reused"}
+    assert found["audit_reused"] == len(known & beginnings)
 
 
 def test_a_game_in_which_nobody_earns_anything_has_no_relative_error():
-    assert audited(flat(3, "shapley", 8), lambda players: 0.0) == {"audit_hindsight": 0.0}
+    assert audited(flat(3, "shapley", 8), lambda players: 0.0) == {"audit_hindsight": 0.0, "audit_reused": 8}
 
 
 def test_one_unit_contains_no_hindsight():
     assert audited(flat(1, "shapley", 2), lambda players: float(bool(players))) == {
         "audit_hindsight": 0.0,
         "audit_error": 0.0,
+        "audit_reused": 2,
     }
+
+
+def test_coalitions_whose_values_are_there_are_not_asked_again():
+    """The exact Owen value of two pairs takes 12 coalitions, beginnings among them; the plan has 8 of them."""
+    units = Units((1, 2, 3, 4), ((0, 1), (2, 3)))
+    plan = CreditPlan(units, choose(units.tree, "paired_tree", 10))
+    asked, exact = audit_plan(plan), exact_plan(plan)
+    assert (plan.game.n_coalitions, asked.game.n_coalitions) == (8, 2 + 4)
+    both = [row.tobytes() for row in (*plan.game.coalitions_Cn, *asked.game.coalitions_Cn[2:])]
+    assert set(both) == {row.tobytes() for row in exact.coalitions_Cn}
+    assert len(both) == 12
+    assert audit_plan(CreditPlan(units, exact)) == CreditPlan(units, exact)
 
 
 def test_the_largest_game_that_can_be_solved_is_audited():

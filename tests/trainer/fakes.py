@@ -62,8 +62,8 @@ class FakeReward:
     events: list[Any]
     jobs: dict[int, tuple[Response, CreditPlan]] = field(default_factory=dict)
 
-    def begin(self, count: int) -> None:
-        self.events.append(f"begin {count}")
+    def begin(self, prompts: Sequence[Prompt], more: int = 0) -> None:
+        self.events.append(f"begin {len(prompts) + more}")
         self.jobs = {}
 
     def submit(self, response: Response, plan: CreditPlan) -> None:

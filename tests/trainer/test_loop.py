@@ -37,11 +37,8 @@ def test_an_audit_is_one_more_evaluation_of_a_response_of_its_step() -> None:
     assert [event for event in it.events if event.startswith("begin")] == ["begin 5", "begin 4", "begin 5"]
     assert it.events.index("submit 4") < it.events.index("forward")
     audited = [{name for name in step if "audit" in name} for step in metrics]
-    assert audited == [
-        {"credit/audit_error", "credit/audit_hindsight"},
-        set(),
-        {"credit/audit_error", "credit/audit_hindsight"},
-    ]
+    names = {"credit/audit_error", "credit/audit_hindsight", "credit/audit_reused"}
+    assert audited == [names, set(), names]
     assert metrics[0]["credit/audit_error"] == pytest.approx(0.0, abs=1e-12), "few units are solved exactly anyway"
     assert metrics[0]["credit/audit_hindsight"] >= 0.0
 

@@ -80,9 +80,10 @@ def test_the_record_of_a_step() -> None:
 
 
 def test_the_work_of_a_step_in_numbers() -> None:
-    work = Workload(asked=9, unique=7, asked_tokens=90, tokens=70, computed_tokens=40, padding_tokens=3)
+    work = Workload(asked=9, repeated=1, unique=7, asked_tokens=90, tokens=70, computed_tokens=40, padding_tokens=3)
     assert work_metrics(work) == {
         "credit/evaluations": 9.0,
+        "credit/evaluations_repeated": 1.0,
         "credit/evaluations_unique": 7.0,
         "credit/naive_tokens": 90.0,
         "credit/tokens": 70.0,

@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import ray
 from scar_ray.config.schema import ClusterConfig
 from scar_ray.games import shapley
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, Units
-from scar_ray.scoring import SampleFailed
+from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.workers.environment import actor_env
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ class Scripted:
 
     The text's first word is what happens: `die` ends the process, `fail` refuses the sample, `break` raises,
     `crack <number>` raises where one of the coalitions spells the number,
+    `hang <file>` makes the first actor that is asked make the file and sleep for ever,
     `wait <file>` makes the first actor that is asked write its name to `<file>.who` and wait for the file.
     """
 
@@ -75,19 +75,22 @@ class Scripted:
             if what == "wait" and not file.with_suffix(".who").exists():
                 write_at_once(file.with_suffix(".who"), self._name)
                 wait_for(file)
+            if what == "hang" and not file.exists():
+                file.touch()
+                while True:
+                    time.sleep(3600)
             if what == "crack":
                 check(jobs, int(file.name))
         evaluations = [answer(*job) for job in jobs]
-        work = {"asked": len(jobs), "unique": 1, "asked_tokens": 15, "tokens": 10, "computed_tokens": 20}
-        return evaluations, SimpleNamespace(**work, padding_tokens=3, dropped_chars=0), 0.5
+        asked_tokens = sum(evaluation.asked_tokens for evaluation in evaluations)
+        work = Workload(len(jobs), 0, 1, asked_tokens, tokens=10, computed_tokens=20, padding_tokens=3)
+        return evaluations, work, 0.5
 
 
 def answer(response: Response, plan: CreditPlan) -> Evaluation:
-    """The score, and as the value of a coalition the binary number that its members spell."""
-    score = response.row + bonus(response)
-    if plan.game is None:
-        return Evaluation(score)
-    return Evaluation(score, numbers(plan.game.coalitions_Cn))
+    """The score, and as the value of a coalition the binary number that its members spell; 15 tokens."""
+    values_C = None if plan.game is None else numbers(plan.game.coalitions_Cn)
+    return Evaluation(response.row + bonus(response), values_C, asked_tokens=15)
 
 
 def numbers(coalitions_Cn: np.ndarray) -> np.ndarray:
@@ -138,10 +141,15 @@ def blank(row: int, text: str = "", units: int = 0) -> tuple[Response, CreditPla
     spans = ((0, 0),) * (units + 1)
     logprobs = np.zeros(units + 1, np.float32)
     ids = (*range(1, units + 1), 0)
-    response = Response(row, Prompt(row, (5,), text), 0, ids, "", spans, True, logprobs, 0, "engine")
+    response = Response(row, replace(prompts(row + 1)[row], text=text), 0, ids, "", spans, True, logprobs, 0, "engine")
     if units == 0:
         return response, CreditPlan()
     return response, CreditPlan(Units(tuple(range(1, units + 1)), tuple(range(units))), shapley(units))
+
+
+def prompts(count: int) -> list[Prompt]:
+    """Prompts of a token, all different."""
+    return [Prompt(row, (5 + row,), "") for row in range(count)]
 
 
 def come_back(actors: list[Any]) -> list[str]:

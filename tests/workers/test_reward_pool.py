@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import ray
 import reward_bench
-from reward_actors import Fragile, Scripted, blank, come_back, numbers, start, told, wait_for
+from reward_actors import Fragile, Scripted, blank, come_back, numbers, prompts, start, told, wait_for
 from transformers import PreTrainedTokenizerFast
 
 from scar_ray.config.schema import RewardModelConfig
@@ -58,12 +58,12 @@ def scripted(ray_cluster: None) -> Iterator[Callable[..., tuple[RayRewardPool, l
     pools: list[tuple[RayRewardPool, list[Any]]] = []
 
     def new(
-        actors: int = 2, restarts: int = 0, gate: str = "", patience_s: float = 600.0, **sizes: int
+        actors: int = 2, restarts: int = 0, gate: str = "", times: dict[str, float] | None = None, **sizes: int
     ) -> tuple[RayRewardPool, list[Any]]:
         handles = start(Scripted, NAMES[:actors], gate, restarts=restarts)
         ray.get([handle.ready.remote() for handle in handles])
         chosen = TaskSizes(**{"neighbours": 1} | sizes)
-        pools.append((RayRewardPool(handles, NAMES[:actors], chosen, patience_s=patience_s), handles))
+        pools.append((RayRewardPool(handles, NAMES[:actors], chosen, **(times or {})), handles))
         return pools[-1]
 
     yield new
@@ -83,7 +83,7 @@ def jobs(tok: PreTrainedTokenizerFast) -> Jobs:
 
 def evaluate(pool: RayRewardPool, jobs: Jobs) -> list[Evaluation]:
     """One step; evaluations in row order."""
-    pool.begin(len(jobs))
+    pool.begin([response.prompt for response, _ in jobs])
     for response, plan in jobs:
         pool.submit(response, plan)
     results = pool.results()
@@ -205,13 +205,13 @@ def scores(evaluations: list[Evaluation]) -> list[float]:
 
 def test_a_task_starts_when_its_rows_are_there_and_holds_neighbours(scripted: Pools) -> None:
     pool, [actor] = scripted(actors=1, neighbours=2)
-    pool.begin(5)
+    pool.begin(prompts(5))
     for row in (1, 3, 4, 2, 0):
         pool.submit(*blank(row))
-    assert pool.results() == {row: Evaluation(float(row)) for row in range(5)}
+    assert pool.results() == {row: Evaluation(float(row), asked_tokens=15) for row in range(5)}
     assert {span.rows for span in pool.spans} == {(4,), (2, 3), (0, 1)}
     assert sorted(ray.get(actor.seen.remote())) == [0, 1, 2, 3, 4]
-    assert pool.work == Workload(asked=5, unique=3, asked_tokens=45, tokens=30, computed_tokens=60, padding_tokens=9)
+    assert pool.work == Workload(asked=5, unique=3, asked_tokens=75, tokens=30, computed_tokens=60, padding_tokens=9)
     assert pool.busy_seconds() == 1.5
 
 
@@ -219,7 +219,7 @@ def test_an_actor_killed_in_the_middle_of_a_task_comes_back_and_its_task_is_done
     scripted: Pools, tmp_path: Path
 ) -> None:
     pool, actors = scripted(restarts=1)
-    pool.begin(4)
+    pool.begin(prompts(4))
     for row in range(4):
         pool.submit(*blank(row, f"wait {tmp_path / 'go'} 10" if row == 1 else ""))
     wait_for(tmp_path / "go.who")
@@ -229,9 +229,28 @@ def test_an_actor_killed_in_the_middle_of_a_task_comes_back_and_its_task_is_done
     assert scores(evaluate(pool, [blank(row) for row in range(6)])) == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_hanging_actors_task_goes_to_another_one_and_it_is_started_again(
+    scripted: Pools, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, actors = scripted(restarts=1, times={"timeout_s": 4.0})
+    jobs = [blank(row, f"hang {tmp_path / 'hung'}" if row == 1 else "", units=2) for row in range(4)]
+    pool.begin(prompts(4))
+    for job in jobs:
+        pool.submit(*job)
+    assert {row: one.score for row, one in pool.results().items()} == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert sorted(span.rows for span in pool.spans) == [(0,), (1,), (2,), (3,)]
+    assert (pool.work.asked, pool.work.asked_tokens) == (20, 60)
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line.endswith(
+        " is lost (no answer for 4 s, cluster.reward.timeout_s; it is started again); its responses are scored again"
+    )
+    assert come_back(actors) == NAMES
+    assert scores(evaluate(pool, [blank(row) for row in range(6)])) == [0, 1, 2, 3, 4, 5]
+
+
 def test_the_others_go_on_when_an_actor_is_lost_for_good(scripted: Pools, tmp_path: Path) -> None:
     pool, actors = scripted()
-    pool.begin(4)
+    pool.begin(prompts(4))
     for row in range(4):
         pool.submit(*blank(row, f"wait {tmp_path / 'go'}" if row == 0 else ""))
     wait_for(tmp_path / "go.who")
@@ -249,7 +268,7 @@ def test_a_pool_without_actors_left_says_so_at_once_and_ever_after(scripted: Poo
     with pytest.raises(ActorFailed, match=message) as first:
         evaluate(pool, [blank(row, "die" if row == 1 else "") for row in range(4)])
     with pytest.raises(ActorFailed) as second:
-        pool.begin(4)
+        pool.begin(prompts(4))
     assert str(first.value) == str(second.value)
 
 
@@ -290,7 +309,7 @@ def test_the_coalition_that_a_model_fails_on_is_found(scripted: Pools, tokens: i
 
 def test_a_large_response_starts_when_it_is_there_and_small_ones_when_their_neighbours_are(scripted: Pools) -> None:
     pool, [actor] = scripted(actors=1, neighbours=4, tokens=150)
-    pool.begin(4)
+    pool.begin(prompts(4))
     large = blank(3, units=6)  # 64 coalitions
     pool.submit(*blank(0))
     pool.submit(*large)
@@ -307,7 +326,7 @@ def test_a_large_response_starts_when_it_is_there_and_small_ones_when_their_neig
 def test_the_parts_of_a_large_response_go_to_whoever_is_idle(scripted: Pools, tmp_path: Path) -> None:
     pool, _ = scripted(tokens=40)
     response, plan = blank(0, units=6)
-    pool.begin(2)
+    pool.begin(prompts(2))
     pool.submit(*blank(1, f"wait {tmp_path / 'go'}"))
     wait_for(tmp_path / "go.who")
     pool.submit(response, plan)
@@ -326,7 +345,7 @@ def test_equal_responses_are_scored_once_wherever_they_stand(scripted: Pools) ->
     game = blank(0, units=2)
     same = [(replace(game[0], row=row), game[1]) for row in (3, 0, 4)]
     jobs = [*same, (replace(game[0], row=1, token_ids=(1, 0)), game[1]), (replace(game[0], row=2), CreditPlan())]
-    pool.begin(6)
+    pool.begin(prompts(6))
     for job in jobs:
         pool.submit(*job)
     until(lambda: any(3 in span.rows for span in pool.spans))
@@ -335,13 +354,52 @@ def test_equal_responses_are_scored_once_wherever_they_stand(scripted: Pools) ->
     assert [results[row].score for row in (3, 0, 4, 5)] == [3, 3, 3, 3]
     assert results[1].score == 1
     assert set(ray.get(actor.seen.remote())) == {1, 2, 3}
-    assert pool.work.asked == 5 * 5 + 1
+    assert (pool.work.asked, pool.work.repeated) == (5 * 5 + 1, 3 * 5)
     assert pool.work.asked_tokens == 15 * pool.work.unique + 3 * 15 * len([s for s in pool.spans if 3 in s.rows])
+
+
+def test_equal_small_responses_of_other_groups_are_scored_once_for_the_first_row_whoever_is_there_first(
+    scripted: Pools,
+) -> None:
+    """Rows 0, 3 and 4 answer the same prompt, 0 and 3 with the same; row 2 says so to a prompt with other data."""
+    pool, [actor] = scripted(actors=1, neighbours=2)
+    asked = prompts(5)
+    asked[2] = replace(asked[0], index=2, data={"year": 1994})
+    asked[3], asked[4] = replace(asked[0], index=3), asked[0]
+    jobs = [(replace(blank(row, units=2)[0], prompt=asked[row]), blank(row, units=2)[1]) for row in range(5)]
+    jobs[4] = (replace(jobs[4][0], token_ids=(2, 1, 0)), jobs[4][1])
+    answers = []
+    for order in ((0, 1, 2, 3, 4), (3, 2, 4, 1, 0), (4, 2, 3, 0, 1)):
+        pool.begin(asked)
+        for row in order:
+            pool.submit(*jobs[row])
+        answers.append(pool.results())
+        assert sorted(span.rows for span in pool.spans) == [(0, 3, 1), (2,), (4,)]
+        assert (pool.work.asked, pool.work.repeated, pool.work.asked_tokens) == (25, 5, 75)
+    assert [[found[row].score for row in range(5)] for found in answers] == [[0, 1, 2, 0, 4]] * 3
+    assert sorted(ray.get(actor.seen.remote())) == sorted([0, 1, 2, 4] * 3)
+
+
+def test_small_responses_do_not_wait_for_earlier_ones_to_other_prompts(scripted: Pools) -> None:
+    """What may repeat something of the first two rows waits for both; what cannot does not."""
+    pool, _ = scripted(actors=1, neighbours=2)
+    asked = prompts(6)
+    asked[4] = replace(asked[1], index=4)
+    pool.begin(asked, more=1)
+    for row in (5, 4, 3, 2, 1):
+        pool.submit(replace(blank(row)[0], prompt=asked[row]), CreditPlan())
+    until(lambda: bool(pool.spans))
+    assert [span.rows for span in pool.spans] == [(2, 3)]
+    pool.submit(*blank(0))
+    pool.submit(replace(blank(6)[0], prompt=asked[3]), CreditPlan())
+    results = pool.results()
+    assert [results[row].score for row in range(7)] == [0, 1, 2, 3, 1, 5, 3]
+    assert pool.work.repeated == 2
 
 
 def test_an_actor_holds_one_task_at_a_time_and_the_most_expensive_come_first(scripted: Pools, tmp_path: Path) -> None:
     pool, [actor] = scripted(actors=1)
-    pool.begin(5)
+    pool.begin(prompts(5))
     pool.submit(*blank(4, f"wait {tmp_path / 'go'}"))
     wait_for(tmp_path / "go.who")
     for row, units in ((0, 1), (1, 3), (2, 2), (3, 4)):
@@ -353,7 +411,7 @@ def test_an_actor_holds_one_task_at_a_time_and_the_most_expensive_come_first(scr
 
 def test_an_actor_that_does_not_come_back_is_not_waited_for(scripted: Pools, tmp_path: Path) -> None:
     """It starts again and is not ready within the pool's patience."""
-    pool, _ = scripted(actors=1, restarts=1, patience_s=1.0, gate=str(tmp_path / "gate"))
+    pool, _ = scripted(actors=1, restarts=1, times={"patience_s": 1.0}, gate=str(tmp_path / "gate"))
     (tmp_path / "gate").touch()
     with pytest.raises(ActorFailed, match=r"^reward-0, the last reward actor, is lost for good: died: "):
         evaluate(pool, [blank(0, "die")])
@@ -365,10 +423,10 @@ def test_what_a_step_that_was_given_up_still_brings_is_not_taken_for_the_next_st
 ) -> None:
     """Row 0 of the first step is still being scored when row 0 of the next one is asked for."""
     pool, _ = scripted()
-    pool.begin(2)
+    pool.begin(prompts(2))
     pool.submit(*blank(0, f"wait {tmp_path / 'go'} 100"))
     wait_for(tmp_path / "go.who")
-    pool.begin(2)
+    pool.begin(prompts(2))
     pool.submit(*blank(0, f"wait {tmp_path / 'again'} 7"))
     wait_for(tmp_path / "again.who")
     (tmp_path / "go").touch()
@@ -380,11 +438,11 @@ def test_what_a_step_that_was_given_up_still_brings_is_not_taken_for_the_next_st
 
 def test_a_failed_steps_waiting_tasks_are_dropped(scripted: Pools, tmp_path: Path) -> None:
     pool, [actor] = scripted(actors=1)
-    pool.begin(4)
+    pool.begin(prompts(4))
     for row, text in enumerate((f"wait {tmp_path / 'go'}", "fail it", "", "")):
         pool.submit(*blank(row, text))
     wait_for(tmp_path / "go.who")
-    pool.begin(6)  # the step before is given up without a look at its results
+    pool.begin(prompts(6))  # the step before is given up without a look at its results
     for row in (5, 4, 3, 2, 1, 0):
         pool.submit(*blank(row, "1"))
     (tmp_path / "go").touch()
@@ -394,7 +452,7 @@ def test_a_failed_steps_waiting_tasks_are_dropped(scripted: Pools, tmp_path: Pat
 
 def test_results_of_a_step_that_is_not_complete_would_never_come(scripted: Pools) -> None:
     pool, _ = scripted(actors=1)
-    pool.begin(2)
+    pool.begin(prompts(2))
     pool.submit(*blank(0))
     with pytest.raises(AssertionError):
         pool.results()
@@ -410,7 +468,7 @@ def test_a_closed_pool_leaves_no_threads_and_says_nothing_of_actors_that_end(
     before = threading.active_count()
     pool, actors = scripted()
     started = [thread for thread in threading.enumerate() if "_serve" in thread.name]
-    pool.begin(1)
+    pool.begin(prompts(1))
     pool.submit(*blank(0, f"wait {tmp_path / 'never'}"))
     wait_for(tmp_path / "never.who")
     pool.close()

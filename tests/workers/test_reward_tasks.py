@@ -129,11 +129,15 @@ def test_halves_are_halved_to_single_coalitions() -> None:
     [
         {"token_ids": (1, 3, 0)},
         {"finished": False},
-        {"prompt": Prompt(1, (5,), "")},
+        {"prompt": Prompt(0, (6,), "")},
+        {"prompt": Prompt(0, (5,), "other")},
+        {"prompt": Prompt(0, (5,), "", {"year": 1994})},
+        {"text": "other"},
     ],
 )
 def test_other_responses_have_another_identity(change: dict[str, object]) -> None:
     response, plan = blank(0, units=2)
-    assert identity(replace(response, row=4, sample=9), plan) == identity(response, plan)
+    again = replace(response, row=4, sample=9, prompt=replace(response.prompt, index=3))
+    assert identity(again, plan) == identity(response, plan)
     assert identity(replace(response, **change), plan) != identity(response, plan)
     assert identity(response, CreditPlan()) != identity(response, plan)
