@@ -20,6 +20,8 @@ MAY_IMPORT = {
     "config": {"games", "objectives", "records", "text", "credit", "parsing"},
     "planning": {"games", "records", "text", "credit", "config"},
     "tasks": {"records", "text", "config"},
+    # Retrievers and the reward that they give.
+    "search": {"records", "text", "config", "tasks", "scoring"},
     "report": set(),
     # Files of responses, and a language model that compares them.
     "judge": {"config", "report"},

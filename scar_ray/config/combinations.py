@@ -16,7 +16,7 @@ MAX_EXACT_UNITS = 16
 
 def conflicts(config: Config) -> list[str]:
     """One line for each combination that cannot work; empty when all is well."""
-    checks = (_models, _function, _vllm, _lengths, _supervised, _credit, _algorithm, _cluster, _evaluation)
+    checks = (_models, _function, _search, _vllm, _lengths, _supervised, _credit, _algorithm, _cluster, _evaluation)
     return [line for check in checks for line in check(config)]
 
 
@@ -49,6 +49,19 @@ def _function(config: Config) -> Iterator[str]:
     for key, value, default in (("engine", reward.engine, "auto"), ("tensor_parallel", reward.tensor_parallel, 1)):
         if value != default:
             yield f"cluster.reward.{key}={value} is about models, not model.reward.function={name}; leave it out"
+
+
+def _search(config: Config) -> Iterator[str]:
+    """What makes prompts of queries."""
+    task = config.task
+    if not task.is_search:
+        return
+    if task.products is None:
+        yield f"task={task.name} needs task.products, the catalogue; set task.products.source"
+    for part in ("train", "test"):
+        where, source = task.source(part)
+        if "{query}" not in source.prompt:
+            yield f"{where}.prompt={source.prompt!r}: must hold {{query}}, the place of the query"
 
 
 def _vllm(config: Config) -> Iterator[str]:
@@ -86,7 +99,7 @@ def _lengths(config: Config) -> Iterator[str]:
 
 
 def _supervised(config: Config) -> Iterator[str]:
-    if config.rm.centre and not config.task.has_pairs:
+    if config.rm.centre and not config.task.has_prompts:
         yield f"rm.centre=true needs demonstrations, which task={config.task.name} has not; leave it out"
 
 

@@ -137,6 +137,7 @@ def _validated(tree: Tree, values: Sequence[tuple[str, Any]], problems: list[str
             problems.append(unknown_key(key))
     OmegaConf.register_new_resolver("local", _local, replace=True)
     OmegaConf.register_new_resolver("room", _room, replace=True)
+    OmegaConf.register_new_resolver("best_of", _best_of, replace=True)
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -164,6 +165,12 @@ def _room(wanted: int, *, _root_: DictConfig) -> int:
     if not _root_.model.scratch:
         return wanted
     return min(wanted, int(_root_.model.scratch.max_positions) - int(_root_.task.sampling.max_new_tokens) - 1)
+
+
+def _best_of(*, _root_: DictConfig) -> int | None:
+    """`${best_of:}`: the candidates of a response that a reward function reads as a list, None where the credit method
+    has each of them scored by itself."""
+    return None if _root_.credit.method == "shape_grpo" else int(_root_.credit.candidates.count)
 
 
 def _assign(tree: Tree, path: Sequence[str], value: Any) -> None:

@@ -48,10 +48,14 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
     Raises:
         UserError: one line for each thing that is missing.
     """
+    if command == "rm" and config.task.is_search:
+        raise UserError(
+            f"task={config.task.name} has no reward model to train, its reward is NDCG; go on with scar-ray train"
+        )
     parts: list[Part] = ["sft_train", "sft_test"] if command == "sft" else ["rm_train", "rm_test"]
     if command == "rm" and config.rm.centre:
         parts.append("sft_train")
-    problems = [line for part in parts for line in _data(config, part)]
+    problems = [line for part in parts for line in _data(config, part)] + [*_catalogue(config)]
     problems += _completion_room(config, command)
     from_policy = command == "rm" and config.rm.from_policy
     if config.model.scratch is None or from_policy:
@@ -79,14 +83,14 @@ def preflight_evaluation(config: Config, policy: str) -> None:
     if isinstance(reward, ModelFolder):
         problems += _classifier("model.reward", config.model.reward, reward)
     problems += _function("model.reward", config.model.reward)
-    problems += [*_evaluation(config), *_broken_packages(), *_no_numa(config)]
+    problems += [*_catalogue(config), *_evaluation(config), *_broken_packages(), *_no_numa(config)]
     if problems:
         raise UserError("\n".join(problems))
 
 
 def _completion_room(config: Config, command: Literal["sft", "rm"]) -> Iterator[str]:
     longest: int = getattr(config, command).max_tokens
-    if config.task.has_pairs and longest <= config.task.prompt_tokens_max:
+    if config.task.has_prompts and longest <= config.task.prompt_tokens_max:
         yield (
             f"{command}.max_tokens={longest} leaves no room for a completion after prompts of up to "
             f"task.prompt_tokens_max={config.task.prompt_tokens_max} tokens; raise it"
@@ -104,7 +108,7 @@ def missing(config: Config) -> list[str]:
         if isinstance(policy, ModelFolder):
             problems += _reward_length(config, policy, reward)
     problems += _function("model.reward", config.model.reward)
-    problems += _data(config, "train")
+    problems += [*_data(config, "train"), *_catalogue(config)]
     problems += _evaluation(config)
     problems += _parser(config)
     problems += _disk(config, policy.n_parameters if isinstance(policy, ModelFolder) else 0)
@@ -211,6 +215,11 @@ def _data(config: Config, part: Part) -> Iterator[str]:
         source.source
     ).expanduser().is_file():
         yield f"{where}.source={source.source}: no such data file; give a JSONL, CSV or parquet file"
+
+
+def _catalogue(config: Config) -> Iterator[str]:
+    if config.task.is_search:
+        yield from _data(config, "products")
 
 
 def _parser(config: Config) -> Iterator[str]:

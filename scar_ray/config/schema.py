@@ -46,29 +46,36 @@ class DataSource(Section):
     folder: str | None = None
     """Folder of the data set on the hub that is wanted; none: the whole."""
     text: str = "text"
-    """imdb: column with the text."""
+    """imdb: column with the text. `task.products`: column, or template over columns, of what is searched."""
     label: str = "label"
     """imdb: column with the class label (0 or 1); used by reward-model training only."""
     prompt: str = "prompt"
     """tldr, hh: column with the prompt, or a template over columns ("TITLE: {title}"); empty: the other columns hold
-    whole dialogues, and the prompt is what comes before their last answer."""
+    whole dialogues, and the prompt is what comes before their last answer. Product search: a template of the prompt
+    that holds {query}."""
     completion: str = "completion"
     """tldr, hh: column with the demonstrated completion; used by `scar-ray sft`."""
     chosen: str = "chosen"
     """tldr, hh: column with the better completion of a pair; used by `scar-ray rm`."""
     rejected: str = "rejected"
     """tldr, hh: column with the worse one."""
+    query: str = "query"
+    """Product search: column with the query of a judgement."""
+    product: str = "product_id"
+    """Product search: column with the product's id, of a judgement and of the catalogue."""
+    gain: str = "gain"
+    """Product search: column with the gain of a judgement, a number of at least 0 or an ESCI label."""
     limit: Count | None = None
     """Use only the first so many rows."""
 
 
-Part = Literal["train", "test", "sft_train", "sft_test", "rm_train", "rm_test"]
+Part = Literal["train", "test", "sft_train", "sft_test", "rm_train", "rm_test", "products"]
 
 
 class TaskConfig(Section):
     """A task: prompts, data and sampling."""
 
-    name: Literal["demo", "imdb", "tldr", "hh"] = "demo"
+    name: Literal["demo", "imdb", "tldr", "hh", "product_search", "product_rewrites"] = "demo"
     data: str = ""
     """Folder with the task's files under the names that its group file gives; empty: its data sets on the hub."""
     train: DataSource = DataSource()
@@ -81,18 +88,26 @@ class TaskConfig(Section):
     rm_train: DataSource | None = None
     """Preference pairs for `scar-ray rm`; none: those of `train`."""
     rm_test: DataSource | None = None
+    products: DataSource | None = None
+    """product_search, product_rewrites: the catalogue; `train` and `test` are judgements of its products."""
     prompt_tokens_min: Count = 4
     """demo, imdb: fewest tokens of a text that make a prompt."""
     prompt_tokens_max: Count = 8
-    """demo, imdb: most of them. tldr, hh: longest prompt; the post of tldr is shortened, a dialogue of hh left out."""
+    """demo, imdb: most of them. Other tasks: longest prompt; the post of tldr is shortened, a dialogue of hh or a query
+    left out."""
     min_chars: Whole = 200
     """imdb: texts shorter than this give no prompts."""
     sampling: Sampling = Sampling()
 
     @property
-    def has_pairs(self) -> bool:
-        """Rows are prompts with completions and preference pairs, not texts with labels."""
-        return self.name in ("tldr", "hh")
+    def has_prompts(self) -> bool:
+        """Rows give whole prompts and demonstrated completions, not texts that a prompt is the beginning of."""
+        return self.name in ("tldr", "hh") or self.is_search
+
+    @property
+    def is_search(self) -> bool:
+        """Prompts are queries with judged products, and the reward is a rule."""
+        return self.name in ("product_search", "product_rewrites")
 
     def source(self, part: Part) -> tuple[str, DataSource]:
         """Where the rows of `part` come from, and the key that says so."""

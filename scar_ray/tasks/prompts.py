@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from scar_ray.config.errors import UserError
-from scar_ray.config.schema import Config
+from scar_ray.config.schema import Config, TaskConfig
 from scar_ray.records import Prompt
+from scar_ray.tasks.catalogue import load_products, load_queries
 from scar_ray.tasks.data import load_rows
 from scar_ray.tasks.dialogues import load_prompt_texts
 from scar_ray.tasks.fitting import default_bos, fit_prompts
@@ -25,8 +26,9 @@ def load_prompts(config: Config, tokenizer: PreTrainedTokenizerBase, say: Say | 
     """The training prompts of `config.task`, ordered by index; the same for the same seed, texts and tokenizer.
 
     demo, imdb: beginnings of texts. tldr, hh: the prompts of the data set, within the limit of tokens; `say` is told
-    how many were shortened or left out. A BOS comes first where the tokenizer adds one by default. UserError for a
-    bad row, and when fewer prompts are left than a batch asks for.
+    how many were shortened or left out. Product search: queries, with their judgements as `data`. A BOS comes first
+    where the tokenizer adds one by default. UserError for a bad row, and when fewer prompts are left than a batch asks
+    for.
     """
     needed = config.algorithm.batch.prompts
     prompts, found = _prompts(config, tokenizer, "train", config.seed, say)
@@ -55,14 +57,27 @@ def _prompts(
 ) -> tuple[list[Prompt], str]:
     """All prompts of `task.train` or `task.test` (`part`), and words on what they were made from."""
     task = config.task
-    if not task.has_pairs:
+    if not task.has_prompts:
         return _beginnings(config, tokenizer, part, seed)
-    fitted = fit_prompts(task, tokenizer, load_prompt_texts(task, part))
+    texts, data = _queries(task, part) if task.is_search else (load_prompt_texts(task, part), [])
+    fitted = fit_prompts(task, tokenizer, texts)
     if say is not None and fitted.told():
         say(f"task.{part}: {fitted.told()} (task.prompt_tokens_max={task.prompt_tokens_max})")
-    prompts = [Prompt(index, found.token_ids, found.text) for index, found in enumerate(fitted.prompts)]
+    prompts = [
+        Prompt(index, found.token_ids, found.text, data[found.row] if data else {})
+        for index, found in enumerate(fitted.prompts)
+    ]
     n_texts = len(prompts) + fitted.dropped
     return prompts, f"{n_texts} rows give {len(prompts)} prompts of at most {task.prompt_tokens_max} tokens"
+
+
+def _queries(task: TaskConfig, part: Part) -> tuple[list[str], list[dict[str, Any]]]:
+    """The prompts of a part's queries, and what the reward function is told with each."""
+    catalogue = load_products(task.source("products")[1])
+    queries, template = load_queries(task, part, frozenset(catalogue.ids)), task.source(part)[1].prompt
+    return [query.prompt(template) for query in queries], [
+        {"query": query.text, "gains": dict(query.gains)} for query in queries
+    ]
 
 
 def _beginnings(config: Config, tokenizer: PreTrainedTokenizerBase, part: Part, seed: int) -> tuple[list[Prompt], str]:
@@ -92,4 +107,4 @@ def _beginnings(config: Config, tokenizer: PreTrainedTokenizerBase, part: Part, 
 
 
 def _remedy(config: Config) -> str:
-    return "raise task.prompt_tokens_max" if config.task.has_pairs else "lower task.min_chars"
+    return "raise task.prompt_tokens_max" if config.task.has_prompts else "lower task.min_chars"

@@ -42,7 +42,9 @@ BAD_CHOICES = {
     "credit=scar_spam": f'credit: must be one of {CREDITS}, got "scar_spam"; did you mean scar_span?',
     "credit=3": f"credit: must be one of {CREDITS}, got 3",
     "credit=null": f"credit: must be one of {CREDITS}, got null",
-    "task=imbd": 'task: must be one of demo, hh, imdb, tldr, got "imbd"; did you mean imdb?',
+    "task=imbd": (
+        'task: must be one of demo, hh, imdb, product_rewrites, product_search, tldr, got "imbd"; did you mean imdb?'
+    ),
     "model=huge": 'model: must be one of demo, paper, tiny, got "huge"',
     "cluster=gpu": 'cluster: must be one of cpu, gpu8, gpu_shared, nodes2x8, got "gpu"; did you mean gpu8?',
     "algorithm=pop": f'algorithm: must be one of {ALGORITHMS}, got "pop"; did you mean ppo?',
@@ -303,7 +305,7 @@ def test_all_impossible_combinations_are_told_at_once() -> None:
 def test_combinations_are_left_alone_while_single_keys_are_wrong() -> None:
     with pytest.raises(ConfigError) as caught:
         load(["task=imbd", "cluster.learner.ranks=3"])
-    assert caught.value.lines == ('task: must be one of demo, hh, imdb, tldr, got "imbd"; did you mean imdb?',)
+    assert caught.value.lines == (BAD_CHOICES["task=imbd"],)
 
 
 def test_a_long_value_is_cut_in_the_line() -> None:

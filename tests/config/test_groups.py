@@ -14,6 +14,7 @@ CHOICES = {group: sorted(file.stem for file in (config_folder() / group).glob("*
 
 EXPLICIT = {
     "task/demo": {"name"},
+    "task/product_search": {"model.reward.path"},
     "credit/scar_span": {"method", "unit"},
     "credit/scar_sentence": {"method"},
     "credit/scar_token": {"method"},
@@ -36,7 +37,7 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def test_the_groups_hold_the_choices_that_the_documentation_names() -> None:
     assert {
-        "task": ["demo", "hh", "imdb", "tldr"],
+        "task": ["demo", "hh", "imdb", "product_rewrites", "product_search", "tldr"],
         "credit": [
             *("abc", "ospo", "prefix", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span", "scar_token"),
             *("scar_word", "shape_aspects", "shape_grpo", "sparse", "uniform"),
@@ -60,7 +61,12 @@ def test_a_group_file_only_holds_what_differs_from_the_defaults(choice: str) -> 
 
 @pytest.mark.parametrize(
     ("task", "credit", "cluster"),
-    list(itertools.product(CHOICES["task"], CHOICES["credit"], CHOICES["cluster"])),
+    [
+        (task, credit, cluster)
+        for task, credit, cluster in itertools.product(CHOICES["task"], CHOICES["credit"], CHOICES["cluster"])
+        # A function has no attention; and one cluster is enough where loading takes long.
+        if not task.startswith("product") or (credit != "abc" and cluster == "cpu")
+    ],
 )
 def test_every_combination_of_task_credit_and_cluster_loads(task: str, credit: str, cluster: str) -> None:
     config = load([f"task={task}", f"credit={credit}", f"cluster={cluster}"])
@@ -80,6 +86,36 @@ def test_one_word_swaps_algorithm_and_credit_and_a_second_one_the_credit_again(n
     assert (config.algorithm.name, config.credit.method) == ("grpo", name)
     assert load([f"algorithm={name}", "credit=sparse"]).credit.method == "sparse"
     assert load([f"algorithm={name}"]).credit == load([f"credit={name}"]).credit
+
+
+def test_product_search_is_scored_by_a_retriever_and_measured_by_another_one() -> None:
+    config = load(["task=product_search", "task.data=/data", "algorithm=ospo"])
+    gold = config.eval.gold
+    assert gold is not None
+    assert (config.credit.method, config.algorithm.name, config.model.reward.path) == ("ospo", "grpo", "")
+    assert config.model.reward.options["retriever"] == "bm25"
+    assert gold.options["retriever"] == "ngrams"
+    for reward in (config.model.reward, gold):
+        assert reward.function == "scar_ray.search:SearchReward"
+        assert reward.options["products"]["source"] == "/data/product_search_esci_products.jsonl.gz"
+
+
+@pytest.mark.parametrize(
+    ("words", "algorithm", "credit", "best_of"),
+    [
+        ([], "grpo", "shape_grpo", None),
+        (["algorithm=grpo", "credit=sparse"], "grpo", "sparse", 3),
+        (["credit.candidates.count=5", "credit=scar_span"], "grpo", "scar", 5),
+    ],
+)
+def test_a_list_of_rewrites_is_read_by_the_credit_or_by_the_reward(
+    words: list[str], algorithm: str, credit: str, best_of: int | None
+) -> None:
+    config = load(["task=product_rewrites", *words])
+    assert config.eval.gold is not None
+    assert (config.algorithm.name, config.credit.method) == (algorithm, credit)
+    assert config.model.reward.options["best_of"] == best_of
+    assert config.eval.gold.options["best_of"] == config.credit.candidates.count
 
 
 def test_imdb_samples_as_the_paper_does() -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from scar_ray.config.schema import Config
+from scar_ray.config.schema import Config, Part
 from scar_ray.tasks.data import load_rows
-from scar_ray.tasks.dialogues import load_demonstrations
+from scar_ray.tasks.dialogues import Demonstration, load_demonstrations
+from scar_ray.tasks.rewrites import load_rewrites
 from scar_ray.workers.supervised.completions import Encoded, demonstration_rows, encode
 from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
 from scar_ray.workers.supervised.folder import Log, save_model
@@ -45,12 +46,13 @@ def sft(config: Config, folder: Path, log: Log) -> dict[str, float]:
     """Trains a causal language model on the task and writes it and its tokenizer to `folder`.
 
     imdb, demo: the texts of `task.train`, each followed by the EOS. tldr, hh: the completions of `task.sft_train`
-    after their prompts. From scratch where `model.scratch` is set, else from `model.policy.path`. Returns the summary,
-    which holds the perplexity per token on the held-out part. UserError for bad data or a missing model.
+    after their prompts; product search: those of `tasks.rewrites`. From scratch where `model.scratch` is set, else from
+    `model.policy.path`. Returns the summary, which holds the perplexity per token on the held-out part. UserError for
+    bad data or a missing model.
     """
-    pairs = config.task.has_pairs
+    pairs = config.task.has_prompts
     if pairs:
-        shown, held_out = (load_demonstrations(config.task, part) for part in ("sft_train", "sft_test"))
+        shown, held_out = (_demonstrations(config, part) for part in ("sft_train", "sft_test"))
         texts = [f"{row.prompt}{row.completion}" for row in shown]
     else:
         texts, held_out_texts = (
@@ -82,6 +84,12 @@ def sft(config: Config, folder: Path, log: Log) -> dict[str, float]:
         log.line(f"perplexity {summary['perplexity']:.1f} after {summary['seconds']:.0f} s")
         save_model(folder, model, tokenizer, summary)
     return summary
+
+
+def _demonstrations(config: Config, part: Part) -> list[Demonstration]:
+    if config.task.is_search:
+        return load_rewrites(config.task, part, config.credit.candidates.count)
+    return load_demonstrations(config.task, part)
 
 
 def _with_end(rows: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[LmRow]:

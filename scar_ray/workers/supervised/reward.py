@@ -51,7 +51,7 @@ def rm(config: Config, folder: Path, log: Log) -> dict[str, float]:
     a new one-label head); with `rm.from_policy` from the policy. Returns the summary with its `quality` on held-out
     rows. UserError for bad data or a missing model.
     """
-    return (rm_on_pairs if config.task.has_pairs else rm_on_labels)(config, folder, log)
+    return (rm_on_pairs if config.task.has_prompts else rm_on_labels)(config, folder, log)
 
 
 def rm_on_labels(config: Config, folder: Path, log: Log) -> dict[str, float]:
