@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,17 +124,50 @@ def run_job(job: Job, runs: Path, address: str) -> Path:
     status = _status(folder)
     if status == "done":
         return folder
+    if status is not None and not any((folder / "checkpoints").glob("step-*")):
+        shutil.rmtree(folder)  # it was stopped before there was anything to go on from
+        status = None
     words = [*job.words, f"runs={runs}"] if status is None else ["--resume", str(folder)]
     started = time.monotonic()
     environment = os.environ | {"RAY_API_SERVER_ADDRESS": address}
     with (runs / f"{job.name}.log").open("ab") as log:
         command = [str(ROOT / "launch/ray_job.sh"), "train", *words]
-        code = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+        code = subprocess.run(command, stdout=log, stderr=log, env=environment, start_new_session=True).returncode
     if _status(folder) != "done":
         tail = (runs / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-5:]
         raise UserError(f"{job.name} ended with code {code}; see {log.name}\n  " + "\n  ".join(tail))
     print(f"{job.name}: {time.monotonic() - started:.0f} s", flush=True)
     return folder
+
+
+def run_jobs(jobs: Sequence[Job], runs: Path, address: str, at_a_time: int) -> None:
+    """Runs the jobs in their order. After a failure or Ctrl-C no further one starts; Ctrl-C also stops those under way.
+
+    A stopped run finishes its step and writes a checkpoint.
+    """
+    with ThreadPoolExecutor(at_a_time) as pool:
+        started = [pool.submit(run_job, job, runs, address) for job in jobs]
+        try:
+            for future in started:
+                future.result()
+        except BaseException as error:
+            for future in started:
+                future.cancel()
+            if isinstance(error, KeyboardInterrupt):
+                print("stopping the jobs; the same command goes on from their checkpoints", flush=True)
+                for future, job in zip(started, jobs, strict=True):
+                    if future.running():
+                        _stop(runs / f"{job.name}.log", address)
+            raise
+
+
+def _stop(log: Path, address: str) -> None:
+    """Stops the last job of a log and waits until it has ended."""
+    found = re.findall(r"raysubmit_\w+", log.read_text(errors="replace"))
+    if found:
+        environment = {"RAY_AUTH_MODE": "token"} | os.environ
+        stop = [str(Path(sys.executable).parent / "ray"), "job", "stop", "--address", address, found[-1]]
+        subprocess.run(stop, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _status(folder: Path) -> str | None:
@@ -173,8 +207,8 @@ def main(words: Sequence[str]) -> int:
         runs.mkdir(parents=True, exist_ok=True)
         jobs = jobs_of(plan)
         if plan.jobs and any(_status(runs / job.name) != "done" for job in jobs):
-            with cluster(runs) as address, ThreadPoolExecutor(plan.jobs) as pool:
-                list(pool.map(lambda job: run_job(job, runs, address), jobs))
+            with cluster(runs) as address:
+                run_jobs(jobs, runs, address, plan.jobs)
         folders = [runs / job.name for job in jobs if _status(runs / job.name) is not None]
         if not folders:
             raise UserError(f"{runs} holds no run yet; leave jobs=0 out")
@@ -183,6 +217,8 @@ def main(words: Sequence[str]) -> int:
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
