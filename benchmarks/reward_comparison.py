@@ -25,7 +25,7 @@ from scar_ray.report.groups import Group, group_runs, last_mean, moving_average
 from scar_ray.report.runs import FloatArray, Run, read_run
 
 SMOOTHED = 0.05
-"""Share of a run's steps over which its training reward is averaged before it is asked when a target is reached."""
+"""Share of a run's steps over which its training reward and KL are averaged before it is asked when they reach a value."""
 ROLES = ("rollout", "reward", "learner", "idle")
 
 
@@ -68,8 +68,19 @@ class Outcome:
     """Mean training reward over device-seconds, up to what the cheapest run cost in all."""
     area_steps: Mean
     """The same over steps, up to the shortest run's."""
+    reward_at_kl: Mean
+    """Training reward where the KL first reaches the largest one that every run reaches, both smoothed."""
     audit_error: float
     """Mean relative distance of credits to the exact ones; NaN where it is not audited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every run reaches."""
+
+    cost: float
+    steps: float
+    kl: float
 
 
 def outcomes(groups: Sequence[Group], baseline: str) -> list[Outcome]:
@@ -80,10 +91,11 @@ def outcomes(groups: Sequence[Group], baseline: str) -> list[Outcome]:
     target = float(np.mean([last_mean(run.series("reward/mean")) for run in base.runs]))
     cost = min(run.series("cost/total")[-1] for group in groups for run in group.runs)
     steps = min(run.steps[-1] for group in groups for run in group.runs)
-    return [_outcome(group, base, target, cost, steps) for group in groups]
+    kl = min(np.nanmax(smoothed(run, "kl/k1")) for group in groups for run in group.runs)
+    return [_outcome(group, base, target, Common(cost, steps, float(kl))) for group in groups]
 
 
-def _outcome(group: Group, base: Group, target: float, cost: float, steps: float) -> Outcome:
+def _outcome(group: Group, base: Group, target: float, common: Common) -> Outcome:
     of_base = {run.seed: _final(run, "reward") for run in base.runs}
     differences = [_final(run, "reward") - of_base[run.seed] for run in group.runs if run.seed in of_base]
     gold = [_final(run, "gold") for run in group.runs]
@@ -103,8 +115,9 @@ def _outcome(group: Group, base: Group, target: float, cost: float, steps: float
         by_role=totals,
         steps_to_baseline=mean_over_seeds([reached(run, target, "step") for run in group.runs]),
         device_seconds_to_baseline=mean_over_seeds([reached(run, target, "cost/total") for run in group.runs]),
-        area=mean_over_seeds([area(run, "cost/total", cost) for run in group.runs]),
-        area_steps=mean_over_seeds([area(run, "step", steps) for run in group.runs]),
+        area=mean_over_seeds([area(run, "cost/total", common.cost) for run in group.runs]),
+        area_steps=mean_over_seeds([area(run, "step", common.steps) for run in group.runs]),
+        reward_at_kl=mean_over_seeds([at_kl(run, common.kl) for run in group.runs]),
         audit_error=_known_mean([value for run in group.runs for value in run.series("credit/audit_error")]),
     )
 
@@ -145,10 +158,20 @@ def sign_flip(differences: Sequence[float]) -> float:
     return float(np.mean(sums >= abs(found.sum()) * (1 - 1e-12)))
 
 
+def smoothed(run: Run, key: str) -> FloatArray:
+    """A metric averaged over SMOOTHED of the run's steps."""
+    return moving_average(run.series(key), max(1, round(SMOOTHED * len(run.steps))))
+
+
+def at_kl(run: Run, kl: float) -> float:
+    """The training reward at the first step whose KL is `kl` nats at least; NaN where there is none."""
+    there = np.flatnonzero(smoothed(run, "kl/k1") >= kl)
+    return float(smoothed(run, "reward/mean")[there[0]]) if len(there) else float("nan")
+
+
 def reached(run: Run, target: float, axis: str) -> float:
     """Where on `axis` the smoothed training reward first reaches `target`; infinite where it never does."""
-    rewards = moving_average(run.series("reward/mean"), max(1, round(SMOOTHED * len(run.steps))))
-    above = np.flatnonzero(rewards >= target)
+    above = np.flatnonzero(smoothed(run, "reward/mean") >= target)
     return float(run.series(axis)[above[0]]) if len(above) else float("inf")
 
 

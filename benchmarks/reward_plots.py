@@ -23,6 +23,7 @@ HEADS = (
     "p (t, signs)",
     "second model",
     "KL",
+    "reward at equal KL",
     "length",
     "steps to baseline",
     "device time to baseline",
@@ -43,6 +44,7 @@ def table_rows(found: Sequence[Outcome]) -> list[list[str]]:
             f"{number(each.p)}, {number(each.p_signs)}",
             interval(each.gold) if each.gold else "-",
             number(each.kl.mean),
+            interval(each.reward_at_kl),
             number(each.length.mean),
             _reached(each.steps_to_baseline, number),
             _reached(each.device_seconds_to_baseline, duration),
@@ -82,7 +84,8 @@ def html_section(found: Sequence[Outcome], baseline: str, device: str) -> tuple[
         "Means over seeds with 95 % t intervals. Held-out reward, second model, KL (nats per response) and length: the "
         f"evaluation after the last step. Difference: to {base}, seed by seed; p of a paired t test and of the exact "
         "sign-flip test. Steps and device time to baseline: until the training reward reaches the final one of "
-        f"{base}. Area: mean training reward over what the cheapest run cost, and over the shortest run's steps. "
+        f"{base}. Reward at equal KL: the training reward where the KL first reaches the largest one that every run "
+        "reaches. Area: mean training reward over what the cheapest run cost, and over the shortest run's steps. "
         f"Device time: {device}-seconds of all actors, idle ones included."
     )
     return "Comparison", (
@@ -106,8 +109,11 @@ def draw_curves(groups: Sequence[Group], found: Sequence[Outcome], device: str, 
         axis.set(xlabel=label, ylabel="training reward")
         axis.grid(alpha=0.3)
     axes[0][0].legend(fontsize=8)
-    for key, axis in (("reward", axes[1][0]), ("gold", axes[1][1])):
-        _draw_held_out(axis, groups, key)
+    _draw_held_out(axes[1][0], groups, "reward")
+    if any("gold" in run.held_out for group in groups for run in group.runs):
+        _draw_held_out(axes[1][1], groups, "gold")
+    else:
+        _draw_bars(axes[1][1], found)
     _draw_roles(axes[1][2], found, device)
     figure.savefig(file, dpi=100)
     plt.close(figure)
@@ -147,6 +153,19 @@ def _draw_held_out(axis: Any, groups: Sequence[Group], key: str) -> None:
     axis.grid(alpha=0.3)
 
 
+def _draw_bars(axis: Any, found: Sequence[Outcome]) -> None:
+    """The final held-out reward: every seed, the mean, and its interval."""
+    for place, each in enumerate(found):
+        axis.plot(each.reward.seeds, [place] * len(each.seeds), "o", c="C7", ms=5)
+        low, high = each.reward.low, each.reward.high
+        if np.isfinite(low):
+            axis.plot([low, high], [place, place], "-", c="C3")
+        axis.plot(each.reward.mean, place, "|", c="C3", ms=16, mew=3)
+    axis.set(yticks=range(len(found)), yticklabels=[each.method for each in found], xlabel="final held-out reward")
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+
+
 def _draw_roles(axis: Any, found: Sequence[Outcome], device: str) -> None:
     left = np.zeros(len(found))
     for role in found[0].by_role:
@@ -164,16 +183,12 @@ def draw_ablation(groups: Sequence[Group], found: Sequence[Outcome], file: Path)
         return
     plt = _pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(14, 1.5 + 0.35 * len(found)), layout="constrained")
-    for place, each in enumerate(found):
-        axes[0].plot(each.reward.seeds, [place] * len(each.seeds), "o", c="C7", ms=4)
-        axes[0].plot(each.reward.mean, place, "|", c="C3", ms=16, mew=3)
+    _draw_bars(axes[0], found)
+    for each in found:
         axes[1].plot([each.audit_error] * len(each.seeds), each.reward.seeds, "o", ms=5, label=each.method)
-    axes[0].set(yticks=range(len(found)), yticklabels=[each.method for each in found], xlabel="final held-out reward")
-    axes[0].invert_yaxis()
     axes[1].set(xlabel="relative error of the credits (audits)", ylabel="final held-out reward")
     axes[1].legend(fontsize=7)
-    for axis in axes:
-        axis.grid(alpha=0.3)
+    axes[1].grid(alpha=0.3)
     figure.savefig(file, dpi=100)
     plt.close(figure)
 

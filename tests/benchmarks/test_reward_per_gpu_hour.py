@@ -116,6 +116,14 @@ def test_a_target_that_is_never_reached_is_infinite(finished):
     assert reward_comparison.reached(run, 30.0, "step") == 30
 
 
+def test_rewards_are_compared_at_a_kl_that_all_runs_reach(finished):
+    run = read_run(finished / "runs" / "sparse-s0")
+    run.columns["reward/mean"][:] = 2 * run.steps
+    run.columns["kl/k1"][:] = run.steps
+    assert reward_comparison.at_kl(run, 30.0) == 60.0
+    assert np.isnan(reward_comparison.at_kl(run, 99.0))
+
+
 def test_a_baseline_that_was_not_run_is_named(finished):
     runs = [read_run(finished / "runs" / "sparse-s0")]
     with pytest.raises(ValueError, match="baseline=abc: not among sparse"):
