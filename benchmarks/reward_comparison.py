@@ -25,7 +25,7 @@ from scar_ray.report.groups import Group, group_runs, last_mean, moving_average
 from scar_ray.report.runs import FloatArray, Run, read_run
 
 SMOOTHED = 0.05
-"""Share of a run's steps over which its training reward and KL are averaged before it is asked when they reach a value."""
+"""Share of a run over which training reward and KL are averaged before they are asked when they reach a value."""
 ROLES = ("rollout", "reward", "learner", "idle")
 
 
