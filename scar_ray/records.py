@@ -49,6 +49,8 @@ class Request:
     sample: int
     seed: int
     """Sampling seed, derived from (run seed, step, prompt, sample): independent of the engine that serves it."""
+    kept: tuple[int, ...] = ()
+    """Response tokens that are given; the policy goes on after them, and their number counts as its response's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Response:
     policy_version: int
     engine: str
     """Name of the engine that produced it, for messages."""
+    kept: int = 0
+    """Tokens at its beginning that were given, not sampled; their log-probabilities are NaN."""
 
     @property
     def n_tokens(self) -> int:
@@ -144,6 +148,8 @@ class Evaluation:
     """Score of the second reward model."""
     asked_tokens: int = 0
     """Tokens of all sequences that were asked for, each as a whole; 0 where a function reads texts."""
+    stderr_C: FloatArray | None = None
+    """Standard errors of the values, where they are means of samples; 0 where a value is exact, NaN of one sample."""
 
 
 @dataclass(frozen=True, slots=True)

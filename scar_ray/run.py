@@ -17,11 +17,13 @@ from scar_ray.config.schema import Config
 from scar_ray.judge.responses import EVALUATIONS, forget_after, write_responses
 from scar_ray.parsing.parallel import ParallelParser
 from scar_ray.run_folder import credit_name, model_card, new_folder, recorded, write_config
+from scar_ray.tasks.arithmetic import wrong_step_metrics
 from scar_ray.tasks.truth import truth_metrics
 from scar_ray.text.parse import parse
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.accounting import Accounting
 from scar_ray.trainer.best import BEST, BestPolicy
+from scar_ray.trainer.completion import CompletedValues, new_values
 from scar_ray.trainer.evaluation import Evaluator, headline, summary
 from scar_ray.trainer.experience import Scored
 from scar_ray.trainer.loop import StepResult, Trainer
@@ -114,7 +116,8 @@ class Run:
         method = credit.build(**config.credit.method_options(), parser=parse if parser is None else parser.parse)
         self._parser = parser
         prompts = load_prompts(config, tokenizer, say=progress.message)
-        self._trainer = Trainer(config, prompts, method, actors.rollout, actors.reward, actors.learner, parser)
+        self._values = new_values(config, actors.rollout, actors.reward)
+        self._trainer = Trainer(config, prompts, method, actors.rollout, self._values, actors.learner, parser)
         self._evaluator = None
         if config.eval.every:
             held_out = load_held_out(config, tokenizer)
@@ -207,15 +210,19 @@ class Run:
             **work_metrics(reward.work),
             **pool_metrics(result.clock, reward.spans, reward.names),
             **self._parse_fallbacks(),
+            **self._generated(),
             **self._truth(result.scored),
             **self._accounting.charge(),
         }
 
     def _truth(self, scored: Sequence[Scored]) -> dict[str, float]:
-        """How near the credits are to the truth, which the demo's grammar knows."""
+        """How near the credits are to the truth, which the demo's grammar and the checker of sums know."""
+        credited = ((one.response, one.rewards) for one in scored)
+        if self._config.task.name == "arithmetic":
+            return wrong_step_metrics(credited)
         if self._config.task.name != "demo":
             return {}
-        found = truth_metrics((one.response, one.rewards) for one in scored)
+        found = truth_metrics(credited)
         return {f"credit/{name}": value for name, value in found.items()}
 
     def _log(self, writer: MetricsWriter, step: int, metrics: Mapping[str, float], scored: Sequence[Scored]) -> None:
@@ -235,6 +242,11 @@ class Run:
             return {}
         before, self._fallbacks = self._fallbacks, self._parser.counts.fallbacks
         return {"credit/parse_fallbacks": float(self._fallbacks - before)}
+
+    def _generated(self) -> dict[str, float]:
+        """Tokens that the policy wrote for the values of this step."""
+        values = self._values
+        return {"credit/generated_tokens": float(values.generated)} if isinstance(values, CompletedValues) else {}
 
     def _save(self, step: int) -> None:
         state = {

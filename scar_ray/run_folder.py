@@ -22,10 +22,9 @@ PACKAGES = ("scar-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vl
 
 def new_folder(config: Config) -> Path:
     """A new, empty run folder. UserError when a folder of that name is there already."""
-    unit = f"_{config.credit.unit}" if config.credit.method == "scar" else ""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     how = "" if config.algorithm.name == "ppo" else f"{config.algorithm.name}-"
-    name = config.name or f"{config.task.name}-{how}{config.credit.method}{unit}-s{config.seed}-{stamp}"
+    name = config.name or f"{config.task.name}-{how}{credit_name(config)}-s{config.seed}-{stamp}"
     folder = config.runs / name
     try:
         folder.mkdir(parents=True)
@@ -74,7 +73,10 @@ def recorded(folder: Path, config: Config) -> Iterator[None]:
 
 def credit_name(config: Config) -> str:
     """The word that chooses the credit method on the command line."""
-    return f"scar_{config.credit.unit}" if config.credit.method == "scar" else config.credit.method
+    credit = config.credit
+    if credit.value == "complete":
+        return f"{credit.method}_complete"
+    return f"scar_{credit.unit}" if credit.method == "scar" else credit.method
 
 
 def now() -> str:

@@ -112,6 +112,11 @@ class Explainer:
         named = source(str(reward_model)) if is_folder else []
         configs = [load([f"credit={word}", *named, *overrides]) for word in words]
         _check_keys(overrides, (*_CREDIT_KEYS, *_MODEL_KEYS) if is_folder else _CREDIT_KEYS)
+        if any(config.credit.value == "complete" for config in configs):
+            raise UserError(
+                "credit.value=complete: a policy must complete the response, an explanation has only the reward; use "
+                "credit.value=mask, or look at the samples in the report of a run"
+            )
         attention = any(config.credit.method == "abc" for config in configs)
         if isinstance(reward_model, str | Path):
             model: RewardModel | FunctionReward = load_reward_model(

@@ -81,6 +81,7 @@ def _check(parsed: argparse.Namespace) -> None:
 
 def _workloads(parsed: argparse.Namespace) -> dict[str, Workload]:
     """The workload of each combination of the values given, by the values that differ."""
+    from scar_ray.config.errors import UserError
     from scar_ray.config.load import load
     from scar_ray.config.overrides import expand_sweep
     from scar_ray.planning.shapes import model_shape
@@ -104,7 +105,12 @@ def _workloads(parsed: argparse.Namespace) -> dict[str, Workload]:
         "model.policy.dtype=bfloat16",
         "model.reward.dtype=bfloat16",
     ]
-    return {_name(job, jobs): workload(load([*base, *job]), policy, reward) for job in jobs}
+    configs = {_name(job, jobs): load([*base, *job]) for job in jobs}
+    if any(config.credit.value == "complete" for config in configs.values()):
+        raise UserError(
+            "credit.value=complete: the cost model knows no completions; `scar-ray train --dry-run` counts them"
+        )
+    return {name: workload(config, policy, reward) for name, config in configs.items()}
 
 
 def _name(job: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, cycle, islice
 from statistics import fmean
@@ -58,6 +58,8 @@ class Evaluations:
     """Those of them that a causal reward model computes: the prompt and every common beginning once."""
     units: int
     """Mean number of units of those; 0 for methods without any."""
+    generated: int = 0
+    """Most tokens that the policy writes for the values of the typical response, where it completes coalitions."""
 
 
 def batch_arithmetic(config: Config) -> BatchArithmetic:
@@ -84,6 +86,8 @@ def evaluations(config: Config) -> Evaluations:
         return _of_candidates(config)
     prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
     plans = [method.plan(response) for response in sample_responses(prompt, sampling.max_new_tokens)]
+    if credit.value == "complete":
+        return _of_completions(credit, plans, prompt, sampling.max_new_tokens)
     tokens, computed = zip(
         *(_tokens(credit.masking, plan, prompt, sampling.max_new_tokens) for plan in plans), strict=True
     )
@@ -102,6 +106,21 @@ def _of_candidates(config: Config) -> Evaluations:
     prompt = round((config.task.prompt_tokens_min + config.task.prompt_tokens_max) / 2)
     asked, response = count + 2, 2 * sampling.max_new_tokens  # nobody, all, each alone
     return Evaluations(asked, asked, asked * prompt + response, prompt + response, count)
+
+
+def _of_completions(credit: CreditConfig, plans: Sequence[CreditPlan], prompt: int, new: int) -> Evaluations:
+    """Completions of full length; those that responses share count for each."""
+    units = [plan.units for plan in plans if plan.units is not None]
+    asked = 1 + credit.completions * fmean(map(len, units))
+    tokens = round(asked * (prompt + new))
+    return Evaluations(
+        typical=round(asked),
+        most=1 + credit.completions * min(new, credit.max_units),
+        tokens=tokens,
+        computed=tokens,
+        units=round(fmean(map(len, units))),
+        generated=round(credit.completions * fmean(sum(new - start for start in one.starts) for one in units)),
+    )
 
 
 def typical_job(config: Config) -> tuple[Response, CreditPlan]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from scar_ray.credit import METHODS
 from scar_ray.games.sets import MAX_ENUMERATED
 
 if TYPE_CHECKING:
-    from scar_ray.config.schema import AlgorithmConfig, CandidatesConfig, Config
+    from scar_ray.config.schema import AlgorithmConfig, CandidatesConfig, Config, CreditConfig
 
 MAX_EXACT_UNITS = 16
 """Largest game whose exact values `scar_ray.games` computes whatever its tree."""
@@ -113,6 +114,8 @@ def _credit(config: Config) -> Iterator[str]:
         yield from _candidates(credit.candidates)
         if credit.masking != "delete":
             yield f"credit.masking={credit.masking}: candidates are scored as responses of their own; use delete"
+    if credit.value == "complete":
+        yield from _completion(credit)
     if credit.method != "scar":
         return
     if credit.budget_tokens is not None:
@@ -137,6 +140,18 @@ def _credit(config: Config) -> Iterator[str]:
             f"of credit.max_units and task.sampling.max_new_tokens), over credit.budget={credit.budget}; "
             f"use credit.max_units={affordable} or credit.estimator=auto"
         )
+
+
+def _completion(credit: CreditConfig) -> Iterator[str]:
+    """Only beginnings of a response can be gone on from."""
+    if not METHODS[credit.method].asks_beginnings:
+        able = " or ".join(f"credit={name}" for name, method in METHODS.items() if method.asks_beginnings)
+        yield (
+            f"credit.value=complete is for credits whose coalitions are beginnings of the response, credit="
+            f"{credit.method} has others or none; use {able}, or credit.value=mask"
+        )
+    if credit.masking != "delete":
+        yield f"credit.masking={credit.masking}: credit.value=complete leaves nothing out; leave it out"
 
 
 def _candidates(rules: CandidatesConfig) -> Iterator[str]:

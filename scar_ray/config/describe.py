@@ -74,6 +74,11 @@ def _evaluations(config: Config) -> str:
             f"per step: about {responses * counts.typical:,}, {responses * counts.tokens:,} tokens, "
             f"{responses * counts.computed:,} computed; at most {responses * counts.most:,}",
         ]
+    if config.credit.value == "complete":
+        lines.append(
+            f"values by {config.credit.completions} completions each: at most {counts.generated:,} more generated "
+            f"tokens per response, {responses * counts.generated:,} per step; what responses share is written once"
+        )
     return "Coalition evaluations of the reward model, plain scores included\n" + _indented("\n".join(lines))
 
 

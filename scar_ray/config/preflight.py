@@ -56,6 +56,8 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
     if command == "rm" and config.rm.centre:
         parts.append("sft_train")
     problems = [line for part in parts for line in _data(config, part)] + [*_catalogue(config)]
+    if command == "rm" and config.task.name == "arithmetic":
+        problems.append("task=arithmetic has no preferences to learn: its reward is a rule, model.reward.function")
     problems += _completion_room(config, command)
     from_policy = command == "rm" and config.rm.from_policy
     if config.model.scratch is None or from_policy:
@@ -206,7 +208,7 @@ def _reward_length(config: Config, policy: ModelFolder, reward: ModelFolder) -> 
 
 
 def _data(config: Config, part: Part) -> Iterator[str]:
-    if config.task.name == "demo":
+    if config.task.is_generated:
         return
     where, source = config.task.source(part)
     if not source.source:

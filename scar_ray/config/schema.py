@@ -75,7 +75,7 @@ Part = Literal["train", "test", "sft_train", "sft_test", "rm_train", "rm_test", 
 class TaskConfig(Section):
     """A task: prompts, data and sampling."""
 
-    name: Literal["demo", "imdb", "tldr", "hh", "product_search", "product_rewrites"] = "demo"
+    name: Literal["demo", "imdb", "tldr", "hh", "product_search", "product_rewrites", "arithmetic"] = "demo"
     data: str = ""
     """Folder with the task's files under the names that its group file gives; empty: its data sets on the hub."""
     train: DataSource = DataSource()
@@ -102,12 +102,17 @@ class TaskConfig(Section):
     @property
     def has_prompts(self) -> bool:
         """Rows give whole prompts and demonstrated completions, not texts that a prompt is the beginning of."""
-        return self.name in ("tldr", "hh") or self.is_search
+        return self.name in ("tldr", "hh", "arithmetic") or self.is_search
 
     @property
     def is_search(self) -> bool:
         """Prompts are queries with judged products, and the reward is a rule."""
         return self.name in ("product_search", "product_rewrites")
+
+    @property
+    def is_generated(self) -> bool:
+        """Rows come from the project's own grammar or generator, not from a data set."""
+        return self.name in ("demo", "arithmetic")
 
     def source(self, part: Part) -> tuple[str, DataSource]:
         """Where the rows of `part` come from, and the key that says so."""
@@ -163,6 +168,11 @@ class CreditConfig(Section):
     """What a player is; used by prefix, scar and ospo."""
     estimator: Estimator = "auto"
     """scar only: auto is the exact Owen value where it fits the budget, else an estimate; see `scar_ray.games`."""
+    value: Literal["mask", "complete"] = "mask"
+    """What a coalition is worth: the reward of the response without the other units, or the mean reward of responses
+    in which the policy writes them anew, for rewards that partial answers say nothing to (`trainer.completion`)."""
+    completions: Count = 8
+    """complete only: responses of which a value is the mean."""
     masking: Masking = "delete"
     """How units are left out of a response: cut out, replaced by blanks, mask or padding tokens, or not attended to."""
     alpha: Fraction = 0.8
@@ -187,7 +197,7 @@ class CreditConfig(Section):
 
     def method_options(self) -> dict[str, Any]:
         """What `scar_ray.credit.build` takes, but for the parser itself."""
-        options = self.model_dump(exclude={"parser", "audit_every", "candidates"})
+        options = self.model_dump(exclude={"parser", "audit_every", "candidates", "value", "completions"})
         return options | {"candidates": self.candidates.rules()}
 
 

@@ -33,6 +33,9 @@ class CreditMethod(ABC):
     plays_game: ClassVar[bool] = False
     """True when plans have units and coalitions, whose credits an audit can compare with exact ones."""
 
+    asks_beginnings: ClassVar[bool] = False
+    """True when all coalitions of its plans are beginnings of the response, which the policy can go on from."""
+
     scores_itself: ClassVar[bool] = False
     """True when `score` is something else than the reward model's plain score, and needs the answers to the plan."""
 

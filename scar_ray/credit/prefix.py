@@ -27,6 +27,7 @@ class PrefixCredit(CreditMethod):
     parser: Parser = parse
 
     plays_game = True
+    asks_beginnings = True
 
     def plan(self, response: Response) -> CreditPlan:
         units = segment(response, self.unit, self.max_units, parser=self.parser)

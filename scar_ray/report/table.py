@@ -58,6 +58,9 @@ def draw_figures(groups: Sequence[Group]) -> str:
     ]
     if not np.isfinite(total) or total <= 0:
         figures.pop()
+    written = sum(float(np.nansum(run.series("credit/generated_tokens"))) for run in runs)
+    if written > 0:
+        figures.append(("Completions", f"{written:,.0f}", "tokens generated for the values of coalitions"))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in figures)
     return f'<dl class="figures">{items}</dl>'
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from scar_ray.config.errors import UserError
 from scar_ray.config.schema import DataSource, Part, TaskConfig
+from scar_ray.tasks.arithmetic import ARITHMETIC_PROBLEMS, problems
 from scar_ray.tasks.data import Table
 
 QUESTION, ANSWER = "\n\nHuman:", "\n\nAssistant:"
@@ -36,16 +37,19 @@ class Pair:
 
 
 def load_prompt_texts(task: TaskConfig, part: Part) -> list[str]:
-    """The prompts of a part of `tldr` or `hh`. UserError names a bad row by file and line."""
+    """The prompts of a part of a task with completions. UserError names a bad row by file and line."""
     where, source = task.source(part)
-    if source.prompt:
+    if source.prompt and not task.is_generated:
         return [prompt for prompt, _ in _read(task, where, source, ())]
     return [row.prompt for row in load_demonstrations(task, part)]
 
 
 def load_demonstrations(task: TaskConfig, part: Part) -> list[Demonstration]:
-    """The demonstrations of a part of `tldr` or `hh`. UserError names a bad row by file and line."""
+    """The demonstrations of a part of a task with completions. UserError names a bad row by file and line."""
     where, source = task.source(part)
+    if task.name == "arithmetic":
+        seed, count = ARITHMETIC_PROBLEMS[where.rpartition("_")[2].rpartition(".")[2]]
+        return [Demonstration(one.prompt, one.worked) for one in problems(seed, min(count, source.limit or count))]
     return [Demonstration(prompt, completion) for prompt, (completion,) in _read(task, where, source, ("completion",))]
 
 

@@ -28,11 +28,7 @@ def check_engines(
     the largest difference of a token's log-probability by engine (nats).
     """
     for response in responses:
-        if response.policy_version != version:
-            raise StaleEngine(
-                f"{response.engine} sampled with policy version {response.policy_version}, the learner is at "
-                f"{version}: its weight update was lost; restart the run with --resume"
-            )
+        check_version(response, version)
     gaps = logprob_gaps(responses, logprobs_BT)
     limit = config.cluster.rollout.max_logprob_gap or GAP_LIMITS[config.model.policy.dtype]
     # Nucleus sampling renormalises the engine's probabilities over what it keeps.
@@ -45,3 +41,12 @@ def check_engines(
                 f"(cluster.rollout.max_logprob_gap={limit:g}): {cause}"
             )
     return gaps
+
+
+def check_version(response: Response, version: int) -> None:
+    """StaleEngine unless the response was sampled from the policy `version`."""
+    if response.policy_version != version:
+        raise StaleEngine(
+            f"{response.engine} sampled with policy version {response.policy_version}, the learner is at "
+            f"{version}: its weight update was lost; restart the run with --resume"
+        )

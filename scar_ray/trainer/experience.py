@@ -207,6 +207,12 @@ def _metrics(scored: Sequence[Scored], sequences: Sequences, forward: Forward) -
     }
 
 
+def value_metrics(evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """Mean standard error of the values that were sampled, where there are such; v(all) is none of them."""
+    errors = [np.delete(one.stderr_C, 1) for one in evaluations if one.stderr_C is not None]
+    return {"credit/value_stderr": float(np.concatenate(errors).mean())} if errors else {}
+
+
 def logprob_gaps(responses: Sequence[Response], logprobs_BT: Float32Array) -> dict[str, float]:
     """Largest difference between the engine's and the learner's log-probability of a token, by engine (nats)."""
     gaps: dict[str, float] = {}

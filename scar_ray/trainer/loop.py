@@ -32,6 +32,7 @@ from scar_ray.trainer.experience import (
     requests_of_step,
     score_response,
     sequences_of,
+    value_metrics,
 )
 from scar_ray.trainer.protocols import Learner, Parsing, PPOBatch, RewardPool, RolloutPool
 from scar_ray.trainer.timeline import Clock
@@ -64,6 +65,8 @@ class Trainer:
         self._parsing = parsing
         self._config, self._prompts, self._credit = config, prompts, credit
         self._rollout, self._reward, self._learner = rollout, reward, learner
+        # Audits ask for more than the beginnings that can be completed.
+        self._can_audit = credit.plays_game and config.credit.value == "mask"
         kl = config.algorithm.kl
         self.kl: FixedKL | AdaptiveKL = (
             FixedKL(kl.coef) if kl.controller == "fixed" else AdaptiveKL(kl.coef, kl.target, kl.horizon)
@@ -87,6 +90,7 @@ class Trainer:
         ]
         batch, metrics = ppo_batch(scored, sequences, forward, algorithm, self.kl.coef, self._lr_scale(step))
         metrics["kl/coef"] = self.kl.coef
+        metrics |= value_metrics(list(evaluations.values()))
         if audited is not None:
             row, asked = audited
             found = audit(plans[row], evaluations[row], asked, evaluations[len(responses)])
@@ -131,7 +135,7 @@ class Trainer:
     def _audits(self, step: int) -> bool:
         """One more evaluation belongs to this step: the audit of one of its responses."""
         every = self._config.credit.audit_every
-        return self._credit.plays_game and every > 0 and step % every == 0
+        return self._can_audit and every > 0 and step % every == 0
 
     def _submit_audit(
         self, step: int, responses: Sequence[Response], plans: Mapping[int, CreditPlan]

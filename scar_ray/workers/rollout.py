@@ -77,9 +77,8 @@ class RolloutWorker:
         for request in requests:
             key = str(request.row)
             pending[key] = request
-            engine.add_request(
-                key, {"prompt_token_ids": list(request.prompt.token_ids)}, self._sampling(request, sampling)
-            )
+            given = {"prompt_token_ids": [*request.prompt.token_ids, *request.kept]}
+            engine.add_request(key, given, self._sampling(request, sampling))
         while pending:
             started = time.perf_counter()
             finished = [output for output in engine.step() if output.finished]
@@ -99,11 +98,12 @@ class RolloutWorker:
                 )
 
     def _sampling(self, request: Request, sampling: Sampling) -> Any:
+        kept = len(request.kept)
         return self._params(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            min_tokens=sampling.min_new_tokens,
-            max_tokens=sampling.max_new_tokens,
+            min_tokens=max(0, sampling.min_new_tokens - kept),
+            max_tokens=sampling.max_new_tokens - kept,
             seed=request.seed,
             logprobs=0,
             flat_logprobs=True,
@@ -112,13 +112,14 @@ class RolloutWorker:
         )
 
     def _response(self, request: Request, completion: Any) -> Response:
-        token_ids = tuple(completion.token_ids)
+        token_ids = (*request.kept, *completion.token_ids)
         finished = completion.finish_reason == "stop"
         content = token_ids[: len(token_ids) - int(finished)]
         text, spans = token_spans(content, self._decode)
         if finished:
             spans = (*spans, (len(text), len(text)))
-        logprobs = completion.logprobs
+        logprobs, kept = completion.logprobs, len(request.kept)
+        sampled = [logprobs.logprobs[start] for start in logprobs.start_indices]
         return Response(
             row=request.row,
             prompt=request.prompt,
@@ -127,9 +128,10 @@ class RolloutWorker:
             text=text,
             token_spans=tuple(spans),
             finished=finished,
-            logprobs_T=np.asarray([logprobs.logprobs[start] for start in logprobs.start_indices], np.float32),
+            logprobs_T=np.array([*[np.nan] * kept, *sampled], np.float32),
             policy_version=self._version,
             engine=self._name,
+            kept=kept,
         )
 
     def _decode(self, token_ids: Sequence[int]) -> str:

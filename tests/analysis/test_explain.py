@@ -223,6 +223,11 @@ def test_nothing_of_ray_is_imported_and_the_package_itself_stays_light(reward_fo
         ("scar_span", ["credit.alhpa=1"], "unknown key credit.alhpa; did you mean credit.alpha\\?"),
         ("scar_span", ["credit.alpha=2"], "credit.alpha: must be a number from 0 to 1, got 2"),
         ("scar_span", ["trainer.steps=3"], "trainer.steps: has no effect on an explanation, .*; leave it out"),
+        (
+            "prefix_complete",
+            [],
+            "credit.value=complete: a policy must complete the response, .*; use .*",
+        ),
         ("scar_span", ["model.reward.path=x"], "model.reward.path: has no effect .*; leave it out"),
         ("scar_span", ["credit.masking=mask"], "credit.masking=mask: the tokenizer of .* has no mask token; use .*"),
     ],

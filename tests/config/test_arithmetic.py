@@ -45,6 +45,18 @@ def test_prefixes_need_one_evaluation_a_unit_and_the_empty_one() -> None:
     assert counts == Evaluations(typical=25, most=25, tokens=25 * 6 + 24 * 25 // 2, computed=6 + 24, units=24)
 
 
+def test_completions_are_responses_and_their_tokens_are_generated() -> None:
+    config = load(["credit=prefix_complete", "credit.unit=token", "credit.completions=3", "task=imdb"])
+    # 3 completions from after 0 to 23 of 24 tokens, each response read as a whole behind a prompt of 6 tokens.
+    read = (1 + 3 * 24) * (6 + 24)
+    expected = Evaluations(typical=73, most=73, tokens=read, computed=read, units=24, generated=3 * 24 * 25 // 2)
+    assert evaluations(config) == expected
+    assert describe(config).splitlines()[-1] == (
+        "  values by 3 completions each: at most 900 more generated tokens per response, 57,600 per step; "
+        "what responses share is written once"
+    )
+
+
 def test_spans_need_fewer_evaluations_than_the_budget() -> None:
     counts = evaluations(load(["credit=scar_span"]))
     assert counts.most == 128

@@ -6,8 +6,8 @@ from scar_ray.config.errors import ConfigError
 from scar_ray.config.load import load
 
 CREDITS = (
-    "abc, ospo, prefix, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, shape_aspects, "
-    "shape_grpo, sparse, uniform"
+    "abc, ospo, prefix, prefix_complete, scar_auto, scar_paragraph, scar_sentence, scar_span, scar_token, scar_word, "
+    "shape_aspects, shape_grpo, sparse, uniform"
 )
 
 ALGORITHMS = "demo, grpo, ospo, paper, ppo, reinforce, rloo, shape_grpo, tiny"
@@ -27,8 +27,8 @@ UNKNOWN_NAMES = {
     "credits=abc": "unknown key credits; did you mean credit?",
     "seed.x=3": "unknown key seed.x; seed is a single value, write seed=VALUE",
     "credit.qqqq=1": (
-        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, masking, alpha, budget, "
-        "budget_tokens, max_units, base, parser, audit_every, w_max, candidates"
+        "unknown key credit.qqqq; the keys of credit are method, unit, estimator, value, completions, masking, "
+        "alpha, budget, budget_tokens, max_units, base, parser, audit_every, w_max, candidates"
     ),
     "hydra.run.dir=x": (
         "unknown key hydra.run.dir; the keys here are seed, name, runs, task, credit, algorithm, "
@@ -43,7 +43,8 @@ BAD_CHOICES = {
     "credit=3": f"credit: must be one of {CREDITS}, got 3",
     "credit=null": f"credit: must be one of {CREDITS}, got null",
     "task=imbd": (
-        'task: must be one of demo, hh, imdb, product_rewrites, product_search, tldr, got "imbd"; did you mean imdb?'
+        "task: must be one of arithmetic, demo, hh, imdb, product_rewrites, product_search, tldr, "
+        'got "imbd"; did you mean imdb?'
     ),
     "model=huge": 'model: must be one of demo, paper, tiny, got "huge"',
     "cluster=gpu": 'cluster: must be one of cpu, gpu8, gpu_shared, nodes2x8, got "gpu"; did you mean gpu8?',
@@ -143,6 +144,10 @@ IMPOSSIBLE = {
     "algorithm.shaping.over_length_start=24": (
         "algorithm.shaping.over_length_start=24 must be below task.sampling.max_new_tokens=24"
     ),
+    "credit.value=complete": (
+        "credit.value=complete is for credits whose coalitions are beginnings of the response, credit=scar has others "
+        "or none; use credit=prefix, or credit.value=mask"
+    ),
     "credit.estimator=shapley": (
         "credit.estimator=shapley can need 2^n coalitions for up to n=24 units (the smaller of "
         "credit.max_units "
@@ -174,6 +179,9 @@ def test_a_mistake_in_an_override_is_exactly_this_line(override: str, line: str)
 
 
 COMBINED = {
+    ("credit=prefix_complete", "credit.masking=blank"): (
+        "credit.masking=blank: credit.value=complete leaves nothing out; leave it out"
+    ),
     ("task=imdb", "credit.budget_tokens=34"): (
         "credit.budget_tokens=34 does not pay for the longest prompt and response, task.prompt_tokens_max + "
         "task.sampling.max_new_tokens and 3 special tokens = 35; raise it"

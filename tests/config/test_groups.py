@@ -37,10 +37,10 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def test_the_groups_hold_the_choices_that_the_documentation_names() -> None:
     assert {
-        "task": ["demo", "hh", "imdb", "product_rewrites", "product_search", "tldr"],
+        "task": ["arithmetic", "demo", "hh", "imdb", "product_rewrites", "product_search", "tldr"],
         "credit": [
-            *("abc", "ospo", "prefix", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span", "scar_token"),
-            *("scar_word", "shape_aspects", "shape_grpo", "sparse", "uniform"),
+            *("abc", "ospo", "prefix", "prefix_complete", "scar_auto", "scar_paragraph", "scar_sentence", "scar_span"),
+            *("scar_token", "scar_word", "shape_aspects", "shape_grpo", "sparse", "uniform"),
         ],
         "algorithm": ["demo", "grpo", "ospo", "paper", "ppo", "reinforce", "rloo", "shape_grpo", "tiny"],
         "model": ["demo", "paper", "tiny"],
@@ -65,7 +65,7 @@ def test_a_group_file_only_holds_what_differs_from_the_defaults(choice: str) -> 
         (task, credit, cluster)
         for task, credit, cluster in itertools.product(CHOICES["task"], CHOICES["credit"], CHOICES["cluster"])
         # A function has no attention; and one cluster is enough where loading takes long.
-        if not task.startswith("product") or (credit != "abc" and cluster == "cpu")
+        if not task.startswith(("product", "arithmetic")) or (credit != "abc" and cluster == "cpu")
     ],
 )
 def test_every_combination_of_task_credit_and_cluster_loads(task: str, credit: str, cluster: str) -> None:

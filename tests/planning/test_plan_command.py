@@ -74,6 +74,10 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--policy", "7C"), "--policy=7C: neither a size (1B, 3B, 7B, 8B, 13B, 70B) nor a folder with a config.json"),
         (("--reward-model", "no/such"), "--reward-model=no/such: neither a size ("),
         (("--gpu", "h900"), "--gpu=h900: neither a device (h100, h200, a100) nor a device file of benchmarks/plan.py"),
+        (
+            ("credit=prefix_complete",),
+            "credit.value=complete: the cost model knows no completions; `scar-ray train --dry-run` counts them",
+        ),
         (("seed=3",), "seed: has no effect on a plan, which takes credit, "),
         (("credit=scr_span",), "credit: must be one of abc, "),
         (("credit.budget=1",), "credit.budget: "),

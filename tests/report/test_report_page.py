@@ -109,3 +109,12 @@ def test_before_and_after_are_paired_by_their_prompt():
 
 def test_a_single_sampled_step_has_no_partner():
     assert pairs([sample(1, "a")]) == [(sample(1, "a"), None)]
+
+
+def test_tokens_that_completions_took_are_a_key_figure(tmp_path):
+    assert "Completions" not in report(write_run(tmp_path / "masked", steps=3))
+    folder = write_run(tmp_path / "completed", steps=3)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [row | {"credit/generated_tokens": 1000.0 * row["step"]} for row in rows]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "<dt>Completions</dt><dd>6,000<small>" in report(folder)

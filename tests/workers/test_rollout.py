@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,30 @@ def test_a_response_depends_neither_on_the_engine_nor_on_the_batch_or_its_order(
         same = sorted(responses[chosen], key=lambda response: response.row)
         assert bench.tokens(again) == bench.tokens(same)
         assert bench.gap(bench.logprobs(again), bench.logprobs(same)) < 1e-5
+
+
+def test_a_response_goes_on_from_the_tokens_that_are_kept(
+    engines: list[Any], policy: Path, responses: list[Any]
+) -> None:
+    """Half of each response is kept; the length is that of the whole, and so is the least length."""
+    asked = [
+        replace(request, kept=response.token_ids[: response.n_content // 2], seed=request.seed + 99)
+        for request, response in zip(bench.requests(PROMPTS, samples=4), responses, strict=True)
+    ]
+    completed = bench.generate(engines, asked)
+    for request, one in zip(asked, completed, strict=True):
+        assert one.kept == len(request.kept)
+        assert one.token_ids[: one.kept] == request.kept
+        assert one.n_tokens == 24 or (one.finished and one.n_content >= 3)
+        assert one.token_spans[-1][1] == len(one.text)
+        assert np.isnan(one.logprobs_T[: one.kept]).all()
+    reference = bench.reference_logprobs(load_policy(str(policy), "float32", False), completed, SAMPLING, EOS)
+    sampled = [one.logprobs_T[one.kept :] for one in completed]
+    assert bench.gap(sampled, [row[one.kept :] for row, one in zip(reference, completed, strict=True)]) < 1e-4
+    assert bench.tokens(completed) != bench.tokens(responses)
+    assert bench.tokens(bench.generate(engines[:1], asked[::-1])) == bench.tokens(completed)
+    assert ray.get(engines[0].cached_tokens.remote([*range(5, 75)])) == 0
+    assert ray.get(engines[0].cached_tokens.remote([*range(5, 100)])) == 64, "whole blocks of a common beginning"
 
 
 def test_responses_arrive_in_the_order_in_which_they_finish(engines: list[Any]) -> None:
