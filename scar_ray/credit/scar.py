@@ -10,7 +10,7 @@ from scar_ray.credit.base import Base, CreditMethod, assign_credits
 from scar_ray.games import Estimator, Lengths, TokenLimit, choose, paired_tree, paired_tree_coalitions
 from scar_ray.records import FILLS, CreditPlan, Evaluation, Masking, Response, SequenceScore, TokenRewards, Units
 from scar_ray.text.parse import Parser, parse
-from scar_ray.text.units import Unit, affordable, segment
+from scar_ray.text.units import Unit, affordable, segment, units_paid_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class ScarCredit(CreditMethod):
         ValueError when estimator is "shapley" or "owen" and needs more than the budgets, and when `budget_tokens`
         does not pay for the prompt and the response.
         """
-        units = segment(response, self.unit, self.max_units, parser=self.parser, budget=self.budget)
+        most = min(self.max_units, units_paid_by(self.budget)) if self.estimator == "auto" else self.max_units
+        units = segment(response, self.unit, most, parser=self.parser, budget=self.budget)
         if len(units) == 0:
             return CreditPlan(units)
         if self.estimator in ("auto", "paired_tree"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
 from math import comb
@@ -11,9 +11,12 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from scar_ray.games.plan import MAX_COALITIONS, Coalitions, Plan, check_budget, frozen_plan
+from scar_ray.games.plan import MAX_COALITIONS, Plan, check_budget, frozen_plan
 from scar_ray.games.shapley import shapley, shapley_coalitions
-from scar_ray.games.tree import Tree, leaves, n_players, nodes
+from scar_ray.games.tree import Tree, leaves, n_players
+
+Members = int
+"""A coalition: bit i is set where player i is a member."""
 
 
 def kernel_coalitions(n: int, budget: int) -> int:
@@ -42,62 +45,73 @@ def kernel(tree: Tree, budget: int) -> Plan:
     budget = min(budget, MAX_COALITIONS)
     if shapley_coalitions(n) <= budget:
         return shapley(n)
-    # Drawn over the places in the tree, so that new names for the players change nothing else.
-    order = np.array(leaves(tree))
-    asked = Coalitions(n)
-    for members_n in [*_tree_nodes(tree), *_random_places(tree, order, budget)]:
-        if len(asked) + 2 > budget:
-            break
-        asked.row(members_n)
-        asked.row(~members_n)
-    coalitions_Cn = asked.array()
+    everybody = (1 << n) - 1
+    asked = dict.fromkeys((0, everybody))
+    nodes = _tree_nodes(tree, everybody)
+    for members in nodes:
+        if len(asked) + 2 <= budget:
+            asked |= {members: None, everybody ^ members: None}
+    for members in _random_members(leaves(tree), nodes, budget):
+        asked |= {members: None, everybody ^ members: None}
+    assert len(asked) <= budget, (len(asked), budget)
+    coalitions_Cn = _array(asked, n)
     return frozen_plan(coalitions_Cn, _least_squares(coalitions_Cn), "kernel")
 
 
-def _tree_nodes(tree: Tree) -> list[NDArray[np.bool_]]:
+def _tree_nodes(tree: Tree, everybody: Members) -> list[Members]:
     """Members of the nodes below the root, larger ones first."""
-    n = n_players(tree)
-    members = []
-    for node in nodes(tree):
-        members_n = np.zeros(n, dtype=np.bool_)
-        members_n[list(leaves(node))] = True
-        if not members_n.all():
-            members.append(members_n)
-    return sorted(members, key=lambda members_n: -int(members_n.sum()))
+    found: list[Members] = []
+
+    def members_of(node: Tree) -> Members:
+        place = len(found)
+        found.append(0)
+        found[place] = 1 << node if isinstance(node, int) else sum(map(members_of, node))
+        return found[place]
+
+    members_of(tree)
+    return sorted((members for members in found if members != everybody), key=lambda members: -members.bit_count())
 
 
-def _random_places(tree: Tree, order: NDArray[np.intp], budget: int) -> list[NDArray[np.bool_]]:
+def _random_members(order: Sequence[int], nodes: Sequence[Members], budget: int) -> list[Members]:
     """Random coalitions, one of each pair, that fill the budget up with sizes asked as equally as possible."""
     n = len(order)
     rng = np.random.default_rng([n, budget])
-    known = Coalitions(n)
-    asked_of = np.zeros(n // 2 + 1, dtype=np.intp)
-    for members_n in _tree_nodes(tree):
-        if members_n not in known:
-            asked_of[min(members_n.sum(), n - members_n.sum())] += 1
-            known.row(members_n)
-            known.row(~members_n)
+    everybody = (1 << n) - 1
+    known = {0, everybody}
+    asked_of = [0] * (n // 2 + 1)
+    for members in nodes:
+        if members not in known:
+            size = members.bit_count()
+            asked_of[min(size, n - size)] += 1
+            known |= {members, everybody ^ members}
     most_of = [comb(n, s) // (2 if 2 * s == n else 1) for s in range(n // 2 + 1)]
     wanted_of = _levelled(asked_of, most_of, max(budget - len(known), 0) // 2)
-    drawn: list[NDArray[np.bool_]] = []
+    drawn: list[Members] = []
     for s in range(1, n // 2 + 1):
+        # Drawn over the places in the tree, so that new names for the players change nothing else.
         for places in _subsets(n, s, wanted_of[s], rng):
             if wanted_of[s] == 0:
                 break
-            members_n = np.zeros(n, dtype=np.bool_)
-            members_n[order[places]] = True
-            if members_n not in known:
-                drawn.append(members_n)
-                known.row(members_n)
-                known.row(~members_n)
+            members = sum(1 << order[place] for place in places.tolist())
+            if members not in known:
+                drawn.append(members)
+                known |= {members, everybody ^ members}
                 wanted_of[s] -= 1
     return drawn
 
 
-def _levelled(asked_of: NDArray[np.intp], most_of: list[int], more: int) -> list[int]:
+def _array(coalitions: Collection[Members], n: int) -> NDArray[np.bool_]:
+    """The coalitions as an array of shape (C, n)."""
+    width = -(-n // 8)
+    packed = b"".join(members.to_bytes(width, "little") for members in coalitions)
+    bits = np.frombuffer(packed, np.uint8).reshape(len(coalitions), width)
+    return np.unpackbits(bits, axis=1, count=n, bitorder="little").astype(np.bool_)
+
+
+def _levelled(asked_of: list[int], most_of: list[int], more: int) -> list[int]:
     """How many to add of each size 1, 2, ... so that all have been asked equally often, or as often as possible."""
     wanted_of = [0] * len(most_of)
-    queue = [(int(asked_of[s]), s) for s in range(1, len(most_of)) if asked_of[s] < most_of[s]]
+    queue = [(asked_of[s], s) for s in range(1, len(most_of)) if asked_of[s] < most_of[s]]
     heapq.heapify(queue)
     for _ in range(more):
         count, s = heapq.heappop(queue)

@@ -35,7 +35,7 @@ def owen_coalitions(tree: Tree) -> int:
         k = len(node)
         return contexts * ((1 << k) - 2) + sum(below(child, contexts << (k - 1)) for child in node)
 
-    return 2 + below(collapsed(tree), 1)
+    return 2 + below(tree, 1)
 
 
 @lru_cache(maxsize=64)

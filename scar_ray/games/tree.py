@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 Tree = int | tuple["Tree", ...]
 """A player index, or a tuple of subtrees; `()` is the tree of no players."""
@@ -20,7 +21,15 @@ def nodes(tree: Tree) -> Iterator[Tree]:
 
 def leaves(tree: Tree) -> tuple[int, ...]:
     """The players of the tree, left to right."""
-    return tuple(node for node in nodes(tree) if isinstance(node, int))
+    found: list[int] = []
+    stack: list[Tree] = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, tuple):
+            stack += node[::-1]
+        else:
+            found.append(node)
+    return tuple(found)
 
 
 def n_nodes(tree: Tree) -> int:
@@ -28,13 +37,14 @@ def n_nodes(tree: Tree) -> int:
     return sum(1 for _ in nodes(tree))
 
 
+@lru_cache(maxsize=256)
 def n_players(tree: Tree) -> int:
     """Number n of players of a valid tree: every index 0..n-1 is a leaf exactly once.
 
     ValueError when a player is missing, doubled or negative, or when a node below the root has no children.
     """
     players = sorted(leaves(tree))
-    if tree != () and any(node == () for node in nodes(tree)):
+    if tree != () and () in nodes(tree):
         raise ValueError("tree: a node has no children; every leaf must be a player index")
     if players != list(range(len(players))):
         raise ValueError(f"tree: leaves must be the players 0..{len(players) - 1}, each exactly once; got {players}")

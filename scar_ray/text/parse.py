@@ -70,10 +70,11 @@ def parse(text: str, bracketer: Bracketer | None = None) -> Parse:
         trees: list[Tree] = []
         lengths.append([])
         for _, sentence in groupby(paragraph, key=lambda word: word.sentence):
-            tree, failed = _bracketed(text, tuple(sentence), bracketer)
-            lengths[-1].append(len(leaves(tree)))
-            trees.append(_shifted(tree, first))
-            first += lengths[-1][-1]
+            here = tuple(sentence)
+            tree, failed = _bracketed(text, here, bracketer)
+            lengths[-1].append(len(here))
+            trees.append(_shifted(tree, first) if first else tree)
+            first += len(here)
             fallbacks += failed
         paragraphs.append(tuple(trees))
     return Parse(

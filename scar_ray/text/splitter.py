@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from scar_ray.text import vocabulary as v
 
@@ -52,8 +52,7 @@ class Word:
     """Numbers of those that it is in, from 0 over the whole text."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lexeme:
+class _Lexeme(NamedTuple):
     """A word or mark without the white space before it."""
 
     text: str
@@ -111,7 +110,7 @@ def _lexemes(text: str) -> list[_Lexeme]:
             return lexemes
         found = _LEXEME.match(text, gap.end())
         assert found is not None, text[gap.end() :]
-        breaks = len(_BREAK.findall(gap[0]))
+        breaks = 0 if gap[0] in ("", " ") else len(_BREAK.findall(gap[0]))
         spaced = position == 0 or gap.end() > position or lexemes[-1].opens
         lexemes.append(_Lexeme(found[0], found.start(), found.end(), spaced, breaks))
         position = found.end()

@@ -219,7 +219,7 @@ def merge(units: Units, max_units: int) -> Units:
 
 def units_paid_by(budget: int) -> int:
     """Most units, at least 1, of which `budget` coalitions show every one alone and everything but that one."""
-    return max(budget // 2 - 1, 1)
+    return max(budget // 2 - 1, min(budget // 2, 2))
 
 
 def affordable(units: Units, fits: Callable[[Units], bool]) -> Units:
