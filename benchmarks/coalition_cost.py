@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from scar_ray.config.schema import ArchitectureConfig
 from scar_ray.games import balanced, choose
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines import Classifier, PlainBatches
 from scar_ray.scoring.engines.trie import TrieBlocks
+from scar_ray.tasks.scratch import llama_config
 
 LENGTHS, UNITS = (16, 64, 256, 1024, 4096), (4, 8, 16, 32, 64)
 PROMPT, BUDGET, VOCABULARY, EOS, PAD = 64, 256, 4000, 0, 1
@@ -39,21 +41,12 @@ MEMORY = 2**30
 
 
 def new_engine() -> TrieBlocks:
-    from transformers import LlamaConfig, LlamaForSequenceClassification
+    from transformers import LlamaForSequenceClassification
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=8192,
-        pad_token_id=PAD,
-        bos_token_id=EOS,
-        eos_token_id=EOS,
-        num_labels=1,
-    )
+    shape = ArchitectureConfig(hidden_size=64, intermediate_size=256, layers=2, heads=2, max_positions=8192)
+    config = llama_config(shape, VOCABULARY, EOS, PAD)
+    config.num_labels = 1
     classifier = Classifier.of(LlamaForSequenceClassification(config).eval(), causal=True, label=0)
     return TrieBlocks(classifier, PlainBatches(classifier, batch_tokens=16_384, memory=MEMORY), memory=MEMORY)
 

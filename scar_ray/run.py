@@ -135,6 +135,7 @@ class Run:
             config.trainer.wandb,
             config.model_dump(mode="json"),
             self._folder.name,
+            go_on=f"`scar-ray train --resume {self._folder}`",
         )
         cost, elapsed = 0.0, 0.0
         if checkpoint is not None:

@@ -144,7 +144,12 @@ class ModelLog:
         self._every = getattr(config, command).checkpoint_every
         trainer = config.trainer
         self._writer = MetricsWriter(
-            folder, trainer.tensorboard, trainer.wandb, config.model_dump(mode="json"), f"{config.task.name}-{command}"
+            folder,
+            trainer.tensorboard,
+            trainer.wandb,
+            config.model_dump(mode="json"),
+            f"{config.task.name}-{command}",
+            go_on=f"the same `scar-ray {command}` command",
         )
         self._progress: Progress | None = None
         self._started = self._shown = time.perf_counter()

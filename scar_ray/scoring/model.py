@@ -16,7 +16,6 @@ from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring.encoding import Encoded, Encoder
 from scar_ray.scoring.engines import Classifier, Engine, Measured, PlainBatches, choose_engine, measure, suited_engines
-from scar_ray.scoring.engines.shared_prompt import SharedPrompt
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.scoring.loading import is_causal, load_classifier, reads_ids, sequence_limit
 from scar_ray.scoring.workload import Workload
@@ -94,8 +93,8 @@ class EncodedReward:
         return scores, {}, computed
 
     def _padding(self) -> int:
-        """Padding computed so far."""
-        return 0
+        """Padding tokens computed so far."""
+        return self._engine.padding
 
     def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
         bad = np.flatnonzero(~np.isfinite(values))
@@ -220,5 +219,4 @@ class RewardModel(EncodedReward):
         return scores, attention, computed + tokens
 
     def _padding(self) -> int:
-        own = self._engine.padding if isinstance(self._engine, SharedPrompt) else 0
-        return self._plain.padding + own
+        return sum(engine.padding for engine in {self._plain, self._engine})

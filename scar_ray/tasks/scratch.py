@@ -48,7 +48,7 @@ def new_policy(architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerB
     """A causal language model with random weights (torch's global generator)."""
     from transformers import LlamaForCausalLM
 
-    return LlamaForCausalLM(_llama_config(architecture, tokenizer))
+    return LlamaForCausalLM(_config_for(architecture, tokenizer))
 
 
 def new_reward_model(
@@ -57,16 +57,21 @@ def new_reward_model(
     """A sequence classifier with one label, the reward, and random weights (torch's global generator)."""
     from transformers import LlamaForSequenceClassification
 
-    config = _llama_config(architecture, tokenizer)
+    config = _config_for(architecture, tokenizer)
     config.num_labels = 1
     return LlamaForSequenceClassification(config)
 
 
-def _llama_config(architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+def _config_for(architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
+    return llama_config(architecture, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+
+def llama_config(architecture: ArchitectureConfig, vocabulary: int, eos: int, pad: int) -> LlamaConfig:
+    """A Llama of this architecture, for a vocabulary of so many tokens with these special ones."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         hidden_size=architecture.hidden_size,
         num_hidden_layers=architecture.layers,
         num_attention_heads=architecture.heads,
@@ -75,6 +80,6 @@ def _llama_config(architecture: ArchitectureConfig, tokenizer: PreTrainedTokeniz
         max_position_embeddings=architecture.max_positions,
         tie_word_embeddings=architecture.tie_embeddings,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=eos,
+        pad_token_id=pad,
     )

@@ -19,30 +19,30 @@ TIMELINE_FILE = "timeline.jsonl"
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns an OSError into one line that says what could not be written, why, and how to go on."""
+def _writing(path: Path, go_on: str) -> Iterator[None]:
+    """Turns an OSError into one line that says what could not be written, why, and by which command to go on."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
-            f"cannot write {path}: {reason}; make room or fix its permissions, then go on with "
-            f"`scar-ray train --resume {path.parent}`"
+            f"cannot write {path}: {reason}; make room or fix its permissions, then go on with {go_on}"
         ) from error
 
 
 class JsonLines:
     """An append-only JSON Lines file: one unbuffered write a record, each record with an integer `step`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _writing(path):
+    def __init__(self, path: Path, go_on: str) -> None:
+        """`go_on` is the command that goes on after a disk was full."""
+        self.path, self._go_on = path, go_on
+        with _writing(path, go_on):
             self._file = path.open("ab", buffering=0)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds one line. OSError when it does not fit: the lines before it stay, no part of this one does."""
         line = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n")
-        with _writing(self.path):
+        with _writing(self.path, self._go_on):
             end = os.fstat(self._file.fileno()).st_size
             try:
                 while line:
@@ -54,7 +54,7 @@ class JsonLines:
     def truncate_after(self, step: int) -> None:
         """Cuts the file at the first line that is incomplete or belongs to a step after `step`."""
         end = 0
-        with _writing(self.path):
+        with _writing(self.path, self._go_on):
             with self.path.open("rb") as lines:
                 for line in lines:
                     if not line.endswith(b"\n") or json.loads(line)["step"] > step:
@@ -94,7 +94,7 @@ def sample_record(
     }
 
 
-def _start_wandb(folder: Path, config: Mapping[str, Any], name: str) -> Any:
+def _start_wandb(folder: Path, config: Mapping[str, Any], name: str, go_on: str) -> Any:
     """A Weights & Biases run; its id is kept in the run folder, so that a resumed run continues it."""
     try:
         import wandb  # type: ignore[import-not-found]
@@ -110,7 +110,7 @@ def _start_wandb(folder: Path, config: Mapping[str, Any], name: str) -> Any:
             "set it, or WANDB_MODE=offline"
         )
     id_file = folder / "wandb_id"
-    with _writing(id_file):
+    with _writing(id_file, go_on):
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
         run_id = id_file.read_text(encoding="utf-8")
@@ -127,13 +127,16 @@ class MetricsWriter:
     the file) when the folder cannot be written or the disk is full; lines written before stay whole.
     """
 
-    def __init__(self, folder: Path, tensorboard: bool, wandb: bool, config: Mapping[str, Any], name: str) -> None:
-        with _writing(folder / METRICS_FILE):
+    def __init__(
+        self, folder: Path, tensorboard: bool, wandb: bool, config: Mapping[str, Any], name: str, go_on: str
+    ) -> None:
+        """`go_on` is the command that goes on after a stop."""
+        with _writing(folder / METRICS_FILE, go_on):
             folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._metrics = JsonLines(folder / METRICS_FILE)
+        self._folder, self._go_on = folder, go_on
+        self._metrics = JsonLines(folder / METRICS_FILE, go_on)
         self._others: dict[str, JsonLines] = {}  # samples and timeline, which the training of a single model has not
-        self._wandb = _start_wandb(folder, config, name) if wandb else None
+        self._wandb = _start_wandb(folder, config, name, go_on) if wandb else None
         self._tensorboard = tensorboard
         self._board: Any = None
         self._purge_step: int | None = None
@@ -166,7 +169,7 @@ class MetricsWriter:
     def _lines(self, name: str) -> JsonLines:
         """The file of this name, made when it is first written."""
         if name not in self._others:
-            self._others[name] = JsonLines(self._folder / name)
+            self._others[name] = JsonLines(self._folder / name, self._go_on)
         return self._others[name]
 
     def write_timeline(self, step: int, record: Mapping[str, Any]) -> None:
@@ -178,14 +181,14 @@ class MetricsWriter:
         for lines in self._others.values():
             lines.close()
         if self._board is not None:
-            with _writing(self._folder / "tensorboard"):
+            with _writing(self._folder / "tensorboard", self._go_on):
                 self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
 
     def _write_board(self, step: int, values: Mapping[str, float]) -> None:
         folder = self._folder / "tensorboard"
-        with _writing(folder):
+        with _writing(folder, self._go_on):
             if self._board is None:
                 from torch.utils.tensorboard import SummaryWriter
 

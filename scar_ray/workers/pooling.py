@@ -28,6 +28,7 @@ class VllmPooling:
     """An `Engine` over `vllm.LLM`, in this process. Start it in a process with `environment.engine_env`."""
 
     name = "vllm"
+    padding = 0
 
     def __init__(
         self,

@@ -1,8 +1,11 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
+from scar_ray.config.load import load
+from scar_ray.run_supervised import ModelLog, unfinished
 from scar_ray.workers.supervised.folder import RunLog, whole_or_nothing
 
 
@@ -52,6 +55,27 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(tmp_path: Path,
     with pytest.raises(ValueError, match=rf"^output folder .*model cannot be written: {reason}$"):
         fill()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_that_does_not_fit_on_the_disk_names_the_command_that_goes_on(tmp_path: Path) -> None:
+    config = load(["task=demo", "trainer.tensorboard=false"])
+
+    def fill() -> None:
+        with unfinished(tmp_path / "model", config, "rm") as folder:
+            log = ModelLog(folder, config, "rm")
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+            try:
+                log.step(1, 2, {"loss": 0.5})
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+                log.close()
+
+    rule = (
+        r"^output folder .*model cannot be written: cannot write .*metrics\.jsonl: File too large; .* `scar-ray rm` com"
+    )
+    with pytest.raises(ValueError, match=rule):
+        fill()
 
 
 def test_every_step_is_written_and_the_last_one_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

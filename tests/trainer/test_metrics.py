@@ -13,7 +13,7 @@ from scar_ray.trainer.metrics import MetricsWriter, sample_record
 
 
 def open_writer(folder: Path, **kwargs) -> MetricsWriter:
-    defaults = {"tensorboard": False, "wandb": False, "config": {"seed": 0}, "name": "test"}
+    defaults = {"tensorboard": False, "wandb": False, "config": {"seed": 0}, "name": "test", "go_on": "`again`"}
     return MetricsWriter(folder, **{**defaults, **kwargs})
 
 
@@ -121,7 +121,9 @@ def test_a_line_that_does_not_fit_leaves_the_lines_before_it_whole(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 5, hard))
     try:
-        with pytest.raises(OSError, match=r"cannot write .*metrics\.jsonl: File too large; make room") as caught:
+        with pytest.raises(
+            OSError, match=r"cannot write .*metrics\.jsonl: File too large; make room .* with `again`$"
+        ) as caught:
             writer.write(2, {"x": 2.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

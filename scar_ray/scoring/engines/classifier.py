@@ -71,6 +71,8 @@ class Engine(Protocol):
     """A way to compute the scores of sequences."""
 
     name: str
+    padding: int
+    """Padding tokens that it has computed itself so far."""
 
     def scores(
         self, sequences: Sequence[Encoded], groups: Sequence[Sequence[int]], /

@@ -42,6 +42,7 @@ class TrieBlocks:
     """Causal models only; `plain` scores the sequences that no node can stand for."""
 
     name = "trie"
+    padding = 0
 
     def __init__(
         self,
