@@ -90,6 +90,8 @@ class TaskConfig(Section):
     rm_test: DataSource | None = None
     products: DataSource | None = None
     """product_search, product_rewrites: the catalogue; `train` and `test` are judgements of its products."""
+    keep_query: bool = False
+    """The same: the response is added to the query that is searched, and does not take its place."""
     prompt_tokens_min: Count = 4
     """demo, imdb: fewest tokens of a text that make a prompt."""
     prompt_tokens_max: Count = 8

@@ -11,7 +11,7 @@ from scar_ray.config.schema import DataSource
 from scar_ray.records import Sample
 from scar_ray.search.lexical import Bm25, Ngrams
 from scar_ray.search.ndcg import ndcg
-from scar_ray.tasks.catalogue import Catalogue, load_products, read_queries
+from scar_ray.tasks.catalogue import Catalogue, Query, load_products, read_queries
 from scar_ray.text.candidates import ListFormat, find_candidates
 
 KEY = "model.reward.options"
@@ -30,14 +30,15 @@ class SearchReward:
 
     Gains are those of the judgements, linear; a product that nobody judged has gain 0 and takes its place in the
     ranking all the same. A text without any letter or digit finds nothing: NDCG 0, so v(empty) = 0. v(S) is the NDCG
-    of the words of the rewrite that are in S.
+    of the words of the rewrite that are in S. With `keep_query` the query is searched together with the text, and
+    v(empty) is the NDCG of the query as it is.
 
     With `best_of` = K the text is a list of rewrites, `form` as in `credit.candidates`, and the reward is the largest
-    NDCG of the first K, 0 where there is no list: the worth of the set that `credit=shape_grpo` computes itself from
-    rewards without `best_of`.
+    NDCG of K of them, missing ones counted as empty texts: the worth of the set, as `credit=shape_grpo` computes it
+    from rewards without `best_of`.
 
-    Judgements come with the prompts (`Prompt.data`). Elsewhere, as in `scar-ray explain`, the prompt is looked up among
-    the queries of the files `judgements`: the query itself, or `prompt` with the query in it.
+    Queries and judgements come with the prompts (`Prompt.data`). Elsewhere, as in `scar-ray explain`, the prompt is
+    looked up among the queries of the files `judgements`: the query itself, or `prompt` with the query in it.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SearchReward:
         retriever: str = "bm25",
         *,
         k: int = 10,
+        keep_query: bool = False,
         best_of: int | None = None,
         form: ListFormat = "numbered",
         separator: str = "\n",
@@ -67,26 +69,29 @@ class SearchReward:
         self._known = {key: row for row, key in enumerate(self._products.ids)}
         self._retriever = new_retriever(retriever, self._products, retriever_options or {})
         self.waits = bool(getattr(self._retriever, "waits", False))
-        self._k, self._best_of, self._form, self._separator = k, best_of, form, separator
+        self._k, self._keep_query = k, keep_query
+        self._best_of, self._form, self._separator = best_of, form, separator
         self._judgements, self._prompt = tuple(judgements), prompt
-        self._by_prompt: dict[str, Mapping[str, float]] | None = None
+        self._by_prompt: dict[str, Query] | None = None
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """The rewards. ValueError for a prompt whose query is not known, and where the retriever answers wrongly."""
-        gains = [self._gains(sample) for sample in samples]
-        rewrites = [self._rewrites(sample.response) for sample in samples]
-        asked = list(dict.fromkeys(text for texts in rewrites for text in texts if any(map(str.isalnum, text))))
+        queries = [self._query(sample) for sample in samples]
+        searched = [self._searched(sample.response, query) for sample, query in zip(samples, queries, strict=True)]
+        asked = list(dict.fromkeys(text for texts in searched for text in texts if any(map(str.isalnum, text))))
         found = dict(zip(asked, self._search(asked), strict=True))
         return [
-            max((self._ndcg(found.get(text, ()), own) for text in texts), default=0.0)
-            for texts, own in zip(rewrites, gains, strict=True)
+            max(self._ndcg(found.get(text, ()), query.gains) for text in texts)
+            for texts, query in zip(searched, queries, strict=True)
         ]
 
-    def _rewrites(self, text: str) -> list[str]:
-        if self._best_of is None:
-            return [text]
-        spans = find_candidates(text, self._form, self._best_of, self._separator).spans
-        return [text[start:end] for start, end in spans]
+    def _searched(self, text: str, query: Query) -> list[str]:
+        """What is searched for a response: one text, or as many as its list should have."""
+        rewrites = [text]
+        if self._best_of is not None:
+            spans = find_candidates(text, self._form, self._best_of, self._separator).spans
+            rewrites = [text[start:end] for start, end in spans] + [""] * (self._best_of - len(spans))
+        return [f"{query.text} {rewrite}" if self._keep_query else rewrite for rewrite in rewrites]
 
     def _ndcg(self, rows: Sequence[int], gains: Mapping[str, float]) -> float:
         ids = self._products.ids
@@ -105,11 +110,10 @@ class SearchReward:
                 )
         return found
 
-    def _gains(self, sample: Sample) -> Mapping[str, float]:
-        """The judgements of the sample's query."""
-        gains: Mapping[str, float] | None = sample.data.get("gains")
-        if gains is not None:
-            return gains
+    def _query(self, sample: Sample) -> Query:
+        """The query of a sample, with its judgements."""
+        if "gains" in sample.data:
+            return Query(sample.data["query"], sample.data["gains"])
         if self._by_prompt is None:
             self._by_prompt = self._read_judgements()
         asked = " ".join(sample.prompt.split())
@@ -121,15 +125,15 @@ class SearchReward:
             )
         return self._by_prompt[asked]
 
-    def _read_judgements(self) -> dict[str, Mapping[str, float]]:
-        """Judgements by prompt, white space in it made one blank."""
+    def _read_judgements(self) -> dict[str, Query]:
+        """Queries by prompt, white space in it made one blank."""
         queries = [
             query
             for file in self._judgements
             for query in read_queries(DataSource(source=file), f"{KEY}.judgements", self._known)
         ]
-        by_query = {query.text: query.gains for query in queries}
-        return by_query | {" ".join(query.prompt(self._prompt).split()): query.gains for query in queries}
+        by_query = {query.text: query for query in queries}
+        return by_query | {" ".join(query.prompt(self._prompt).split()): query for query in queries}
 
 
 def new_retriever(name: str, catalogue: Catalogue, options: Mapping[str, Any]) -> Retriever:

@@ -68,6 +68,15 @@ def test_an_empty_query_finds_nothing_whatever_the_retriever(tmp_path: Path) -> 
     assert reward(tmp_path, retriever=f"{finder}:All")([sample("x")]) == [1.0]
 
 
+def test_a_query_may_be_searched_together_with_what_is_added_to_it(tmp_path: Path) -> None:
+    added = [sample("", "towel"), sample("towels red", "towel"), sample("", "shoes for running"), sample("lamp lamp")]
+    alone, whole = reward(tmp_path)(added), reward(tmp_path, keep_query=True)(added)
+    assert alone[0] == alone[2] == 0.0
+    assert whole == pytest.approx([0.0, alone[1], 1.0, (SECOND + 0.5) / (1 + SECOND)])  # the lamp, A, B
+    known = reward(tmp_path, keep_query=True, judgements=[str(write_files(tmp_path)[1])])
+    assert known([Sample("shoes for running", "", {})]) == [1.0], "v(empty) is the NDCG of the query"
+
+
 def test_products_that_were_not_judged_take_their_places(tmp_path: Path) -> None:
     assert reward(tmp_path, k=1)([sample("lamp", "towel"), sample("lamp lamp towels", "towel")]) == [0.0, 0.0]
     assert reward(tmp_path, k=2)([sample("towels lamp lamp", "towel")]) == pytest.approx([SECOND / (1 + 0.1 * SECOND)])
@@ -88,18 +97,18 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_shapley_shares_and_plain_grpo_have_the_same_reward_of_the_set(tmp_path: Path, text: str) -> None:
-    config = load(["credit=shape_grpo"])
-    method, response = build(**config.credit.method_options()), response_to(text)
-    plan = method.plan(response)
-    [each] = function(tmp_path).evaluate([(response, plan)])[0]
-    [whole] = function(tmp_path, best_of=3).evaluate(
-        [(response, build(**load(["credit=sparse"]).credit.method_options()).plan(response))]
-    )[0]
-    assert method.score(response, plan, each) == whole.score
-    credited = method.assign(response, plan, each, SequenceScore(whole.score, 1.0, 0.0))
-    assert credited.rewards_T.sum() == pytest.approx(whole.score)
+@pytest.mark.parametrize("keep_query", [False, True])
+def test_shapley_shares_and_plain_grpo_have_the_same_reward_of_the_set(tmp_path: Path, keep_query: bool) -> None:
+    each, whole = (function(tmp_path, keep_query=keep_query, best_of=best_of) for best_of in (None, 3))
+    shapley, plain = (build(**load([f"credit={word}"]).credit.method_options()) for word in ("shape_grpo", "sparse"))
+    for text in TEXTS:
+        response = response_to(text)
+        plan = shapley.plan(response)
+        [evaluation] = each.evaluate([(response, plan)])[0]
+        [of_the_set] = whole.evaluate([(response, plain.plan(response))])[0]
+        assert shapley.score(response, plan, evaluation) == of_the_set.score
+        credited = shapley.assign(response, plan, evaluation, SequenceScore(of_the_set.score, 1.0, 0.0))
+        assert credited.rewards_T.sum() == pytest.approx(of_the_set.score)
 
 
 def test_equal_rewrites_share_equally_and_one_alone_has_all(tmp_path: Path) -> None:

@@ -29,7 +29,12 @@ def config(folder: Path, *overrides: str, task: str = "product_search") -> Confi
     )
 
 
-SMALL = ["algorithm.batch.prompts=2", "algorithm.batch.minibatch=2", "cluster.learner.micro_batch=2"]
+SMALL = [
+    "task.keep_query=false",
+    "algorithm.batch.prompts=2",
+    "algorithm.batch.minibatch=2",
+    "cluster.learner.micro_batch=2",
+]
 
 
 def test_prompts_are_queries_and_bring_their_judgements(tmp_path: Path) -> None:
@@ -58,6 +63,11 @@ def test_a_rewrite_keeps_the_query_but_for_a_word_and_adds_words_of_a_relevant_p
     train = load_rewrites(task, "sft_train", 3)
     assert len(train) == 4, "a pseudo-query for each product, too"
     assert all(row.completion.startswith(" ") for row in train)
+
+
+def test_only_the_added_words_are_learned_where_the_query_is_searched_with_them(tmp_path: Path) -> None:
+    rows = load_rewrites(config(tmp_path, "task.keep_query=true").task, "sft_test", 3)
+    assert [row.completion for row in rows] == [" nix", " shoes"]
 
 
 def test_a_list_of_rewrites_is_numbered(tmp_path: Path) -> None:
