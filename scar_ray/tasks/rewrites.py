@@ -9,8 +9,8 @@ which words go together. Which words find more is left for the rewards to tell.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,21 +18,14 @@ from scar_ray.config.schema import Part, TaskConfig
 from scar_ray.tasks.catalogue import Catalogue, Query, load_products, load_queries
 from scar_ray.tasks.dialogues import Demonstration
 
-MAX_ADDED = 4
+MAX_ADDED = 3
 """Most words of a product that a rewrite adds."""
+COMMON = 20
+"""Added words are those that so many products have, where a product has any: a small model learns few words."""
 QUERY_WORDS = (1, 5)
 """Fewest and most words of a pseudo-query."""
 LEFT_OUT = 0.3
 """Share of the rewrites without one of the query's words."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """What a demonstrated response looks like."""
-
-    count: int
-    """Rewrites of a list; 1: no list."""
-    added_only: bool
 
 
 def load_rewrites(task: TaskConfig, part: Part, candidates: int) -> list[Demonstration]:
@@ -45,48 +38,53 @@ def load_rewrites(task: TaskConfig, part: Part, candidates: int) -> list[Demonst
     catalogue = load_products(task.source("products")[1])
     queries = load_queries(task, part, frozenset(catalogue.ids))
     text_of = dict(zip(catalogue.ids, catalogue.texts, strict=True))
-    form = _Form(candidates if task.name == "product_rewrites" else 1, task.keep_query)
-    rng = np.random.default_rng(0)
+    writer = _Writer(catalogue, candidates if task.name == "product_rewrites" else 1, task.keep_query)
     rows: list[Demonstration] = []
     for query in queries:
         best = max(query.gains.values())
         texts = [text_of[key] for key, gain in query.gains.items() if gain == best]
-        for text in texts:
-            others = [texts[i] for i in rng.permutation(len(texts))[: form.count - 1]]
-            rows.append(Demonstration(query.prompt(source.prompt), _completion(query.text, [text, *others], form, rng)))
+        rows += [Demonstration(query.prompt(source.prompt), writer.response(query.text, text, texts)) for text in texts]
     if where.endswith("train"):
-        rows += _pseudo(catalogue, source.prompt, form, rng)
+        for text in catalogue.texts:
+            query = Query(writer.pseudo_query(text), {})
+            rows.append(Demonstration(query.prompt(source.prompt), writer.response(query.text, text, [text])))
     return rows
 
 
-def _pseudo(catalogue: Catalogue, template: str, form: _Form, rng: np.random.Generator) -> list[Demonstration]:
-    """A demonstration for each product: a query of words of its text, in their order."""
-    rows = []
-    for text in catalogue.texts:
-        words = _words(text)
-        n_words = int(rng.integers(*QUERY_WORDS, endpoint=True))
-        chosen = sorted(rng.permutation(len(words))[:n_words])
-        query = " ".join(words[i] for i in chosen)
-        rows.append(Demonstration(Query(query, {}).prompt(template), _completion(query, [text], form, rng)))
-    return rows
+class _Writer:
+    """Makes up queries and responses, in the order in which it is asked."""
 
+    def __init__(self, catalogue: Catalogue, count: int, added_only: bool) -> None:
+        """`count` is the rewrites of a list, 1 for no list; `added_only` leaves the query out of them."""
+        products_with = Counter(word for text in catalogue.texts for word in set(_words(text)))
+        self._common = {word for word, products in products_with.items() if products >= COMMON}
+        self._count, self._added_only = count, added_only
+        self._rng = np.random.default_rng(0)
 
-def _completion(query: str, texts: Sequence[str], form: _Form, rng: np.random.Generator) -> str:
-    """One rewrite, or a numbered list."""
-    rewrites = [_rewrite(query, texts[i % len(texts)], form.added_only, rng) for i in range(form.count)]
-    if form.count == 1:
-        return f" {rewrites[0]}"
-    return "".join(f"\n{number}. {rewrite}" for number, rewrite in enumerate(rewrites, start=1))
+    def pseudo_query(self, text: str) -> str:
+        """Some words of a product's text, in their order."""
+        return " ".join(self._some(_words(text), int(self._rng.integers(*QUERY_WORDS, endpoint=True))))
 
+    def response(self, query: str, text: str, others: Sequence[str]) -> str:
+        """A rewrite with words of `text`; or a numbered list, the other rewrites with words of `others`."""
+        if self._count == 1:
+            return f" {self._rewrite(query, text)}"
+        order = self._rng.permutation(len(others))
+        texts = [text, *(others[order[i % len(order)]] for i in range(self._count - 1))]
+        return "".join(f"\n{number}. {self._rewrite(query, one)}" for number, one in enumerate(texts, start=1))
 
-def _rewrite(query: str, text: str, added_only: bool, rng: np.random.Generator) -> str:
-    kept = query.lower().split()
-    if len(kept) > 1 and rng.random() < LEFT_OUT:
-        del kept[int(rng.integers(len(kept)))]
-    words = [word for word in dict.fromkeys(_words(text)) if word not in kept] or _words(text)
-    n_added = int(rng.integers(1, MAX_ADDED, endpoint=True))
-    added = [words[i] for i in sorted(rng.permutation(len(words))[:n_added])]
-    return " ".join(added if added_only else [*kept, *added])
+    def _rewrite(self, query: str, text: str) -> str:
+        kept = query.lower().split()
+        if len(kept) > 1 and self._rng.random() < LEFT_OUT:
+            del kept[int(self._rng.integers(len(kept)))]
+        new = [word for word in dict.fromkeys(_words(text)) if word not in kept] or _words(text)
+        common = [word for word in new if word in self._common]
+        added = self._some(common or new, int(self._rng.integers(1, MAX_ADDED, endpoint=True)))
+        return " ".join(added if self._added_only else [*kept, *added])
+
+    def _some(self, words: Sequence[str], count: int) -> list[str]:
+        """So many of the words, or all, in their order."""
+        return [words[i] for i in sorted(self._rng.permutation(len(words))[:count])]
 
 
 def _words(text: str) -> list[str]:
