@@ -92,13 +92,7 @@ def test_the_reward_model_shares_the_tokenizer_of_the_policy(trained: tuple[Path
     assert policy.get_vocab() == reward.get_vocab()
 
 
-def test_training_again_gives_the_same_weights(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    train_model(config_of(), "sft", tmp_path / "again")
-    first, again = (path / "model.safetensors" for path in (trained[0], tmp_path / "again"))
-    assert first.read_bytes() == again.read_bytes()
-
-
-def test_a_stopped_training_goes_on_and_ends_with_the_same_weights(
+def test_training_again_gives_the_same_weights_also_when_it_was_stopped_and_goes_on(
     trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = ModelLog.step

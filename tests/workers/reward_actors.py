@@ -59,6 +59,10 @@ class Scripted:
     def ready(self) -> str:
         return self._name
 
+    def renew(self, name: str) -> None:
+        """Has another name and was asked nothing."""
+        self._name, self._seen = name, []
+
     def seen(self) -> list[int]:
         """The rows it was asked about, in order."""
         return self._seen

@@ -52,25 +52,50 @@ def real(ray_cluster: None, models: dict[str, Path]) -> Iterator[list[Any]]:
         ray.kill(actor)
 
 
+@pytest.fixture(scope="module")
+def idle(ray_cluster: None) -> Iterator[list[Any]]:
+    """Scripted actors that are never started again, between two tests; those that a test has ended are missing."""
+    actors: list[Any] = []
+    yield actors
+    for actor in actors:
+        ray.kill(actor)
+
+
 @pytest.fixture
-def scripted(ray_cluster: None) -> Iterator[Callable[..., tuple[RayRewardPool, list[Any]]]]:
+def scripted(idle: list[Any]) -> Iterator[Callable[..., tuple[RayRewardPool, list[Any]]]]:
     """Makes pools of scripted actors and ends them."""
-    pools: list[tuple[RayRewardPool, list[Any]]] = []
+    pools: list[tuple[RayRewardPool, list[Any], bool]] = []
 
     def new(
         actors: int = 2, restarts: int = 0, gate: str = "", times: dict[str, float] | None = None, **sizes: int
     ) -> tuple[RayRewardPool, list[Any]]:
-        handles = start(Scripted, NAMES[:actors], gate, restarts=restarts)
-        ray.get([handle.ready.remote() for handle in handles])
+        if restarts or gate:
+            handles = start(Scripted, NAMES[:actors], gate, restarts=restarts)
+        else:
+            idle.extend(start(Scripted, NAMES[len(idle) : actors]))
+            handles = [idle.pop() for _ in range(actors)]
+        ray.get([handle.renew.remote(name) for handle, name in zip(handles, NAMES, strict=False)])
         chosen = TaskSizes(**{"neighbours": 1} | sizes)
-        pools.append((RayRewardPool(handles, NAMES[:actors], chosen, **(times or {})), handles))
-        return pools[-1]
+        pools.append((RayRewardPool(handles, NAMES[:actors], chosen, **(times or {})), handles, bool(restarts or gate)))
+        return pools[-1][:2]
 
     yield new
-    for pool, handles in pools:
+    for pool, handles, own in pools:
         pool.close()
         for handle in handles:
-            ray.kill(handle)
+            if own:
+                ray.kill(handle)
+            else:
+                _keep(handle, idle)
+
+
+def _keep(actor: Any, idle: list[Any]) -> None:
+    """Keeps an actor that answers at once; ends it otherwise."""
+    try:
+        ray.get(actor.renew.remote("idle"), timeout=5)
+        idle.append(actor)
+    except (ray.exceptions.RayError, TimeoutError):
+        ray.kill(actor)
 
 
 @pytest.fixture(scope="module")
