@@ -20,7 +20,7 @@ import numpy as np
 
 from scar_ray.records import FloatArray, Response, Sample, TokenRewards, Units
 
-LARGEST = 50
+LARGEST = 20
 """All numbers on the way are from 0 to this."""
 FEWEST_STEPS, MOST_STEPS = 3, 5
 MOST_ADDED = 9
