@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 from scar_ray.config.load import load
 from scar_ray.config.schema import Config
 from scar_ray.credit import build
-from scar_ray.records import Evaluation, FloatArray, Response, SequenceScore, TokenRewards, Units
+from scar_ray.records import CreditPlan, Evaluation, FloatArray, Prompt, Response, SequenceScore, TokenRewards, Units
 from scar_ray.run_folder import hardware, versions
 from scar_ray.tasks.arithmetic import rank_of, wrong_unit
 from scar_ray.text.units import segment
@@ -59,29 +60,24 @@ def settings(policy: Path, prompts: int, *more: str) -> Config:
 
 
 def compare(policy: Path, prompts: int, seed: int) -> dict[str, Any]:
-    """A row for each method, over the same responses."""
+    """A row for each method, over the same responses; engine and reward live in this process."""
     from transformers import AutoTokenizer
 
     from scar_ray.tasks.prompts import load_held_out
     from scar_ray.trainer.experience import requests_of_step
-    from scar_ray.workers import cluster, evaluation
+    from scar_ray.workers.environment import engine_env
 
     config = settings(policy, prompts, f"seed={seed}")
+    os.environ.update(engine_env(config.cluster))  # before vLLM is imported
     held_out = load_held_out(config, AutoTokenizer.from_pretrained(policy))
-    with cluster.session(config.cluster):
-        actors = evaluation.start(config, str(policy.absolute()), print)
-        try:
-            responses = list(actors.rollout.generate(requests_of_step(held_out, 1, 0, seed)))
-            responses.sort(key=lambda response: response.row)
-            units = [segment(response, "sentence", MAX_LINES) for response in responses]
-            broken = [
-                (response, lines, wrong)
-                for response, lines in zip(responses, units, strict=True)
-                if (wrong := wrong_unit(response, lines)) is not None and len(lines) > 1
-            ]
-            rows = list(_rows(policy, prompts, seed, actors, broken))
-        finally:
-            actors.stop()
+    engine, reward = new_engine(config), LocalReward(config)
+    responses = sorted(engine.generate(requests_of_step(held_out, 1, 0, seed)), key=lambda response: response.row)
+    broken = [
+        (response, lines, wrong)
+        for response in responses
+        if len(lines := segment(response, "sentence", MAX_LINES)) > 1
+        and (wrong := wrong_unit(response, lines)) is not None
+    ]
     sizes = [len(lines) for _, lines, _ in broken]
     return {
         "policy": json.loads((policy / "summary.json").read_text()),
@@ -93,21 +89,54 @@ def compare(policy: Path, prompts: int, seed: int) -> dict[str, Any]:
         "wrong_line": np.bincount([wrong for _, _, wrong in broken]).tolist(),
         "versions": versions(),
         "hardware": hardware(config),
-        "rows": rows,
+        "rows": list(_rows(policy, prompts, seed, engine, reward, broken)),
     }
+
+
+def new_engine(config: Config) -> Any:
+    """A vLLM engine with the policy, in this process."""
+    from scar_ray.workers.rollout import EngineOptions, RolloutWorker
+
+    model, cluster = config.model.policy, config.cluster
+    options = EngineOptions(
+        model.path, model.dtype, "cpu", "object_store", False, cluster.rollout, config.task.sampling
+    )
+    return RolloutWorker("rollout-0", options)
+
+
+class LocalReward:
+    """Scores responses and coalitions in this process."""
+
+    def __init__(self, config: Config) -> None:
+        from scar_ray.scoring import FunctionReward
+
+        self._function = FunctionReward(config.model.reward)
+
+    def begin(self, prompts: Sequence[Prompt], more: int = 0) -> None:
+        del prompts, more
+        self._jobs: list[tuple[Response, CreditPlan]] = []
+
+    def submit(self, response: Response, plan: CreditPlan) -> None:
+        self._jobs.append((response, plan))
+
+    def results(self) -> dict[int, Evaluation]:
+        evaluations, _ = self._function.evaluate(self._jobs)
+        return {response.row: found for (response, _), found in zip(self._jobs, evaluations, strict=True)}
 
 
 Broken = Sequence[tuple[Response, Units, int]]
 """Responses, their lines, and the number of the first wrong one."""
 
 
-def _rows(policy: Path, prompts: int, seed: int, actors: Any, broken: Broken) -> Iterator[dict[str, Any]]:
+def _rows(
+    policy: Path, prompts: int, seed: int, engine: Any, reward: LocalReward, broken: Broken
+) -> Iterator[dict[str, Any]]:
     from scar_ray.trainer.completion import CompletedValues
 
     for samples in COMPLETIONS:
         words = ("credit=prefix_complete", f"credit.completions={samples}", f"seed={seed}")
         config = settings(policy, prompts, *words)
-        values = CompletedValues(config, actors.rollout, actors.reward)
+        values = CompletedValues(config, engine, reward)
         yield {
             "method": "prefix, completed",
             "completions": samples,
@@ -115,7 +144,7 @@ def _rows(policy: Path, prompts: int, seed: int, actors: Any, broken: Broken) ->
             "generated": values.generated / len(broken),
         }
     for name, words in RIVALS.items():
-        found = _measured(settings(policy, prompts, *words), actors.reward, broken)
+        found = _measured(settings(policy, prompts, *words), reward, broken)
         yield {"method": name, "completions": None, **found, "generated": 0.0}
 
 
