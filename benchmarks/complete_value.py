@@ -54,7 +54,7 @@ COMMON = (
     "algorithm.optimizer.lr=2e-4",
     "algorithm.kl.coef=0.01",
     "cluster.learner.micro_batch=16",
-    "eval.prompts=300",
+    "eval.prompts=200",
     "trainer.tensorboard=false",
     "trainer.checkpoint_every=1000",
 )

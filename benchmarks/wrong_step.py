@@ -7,7 +7,9 @@ The policy answers held-out problems of `task=arithmetic`; counted are those wit
 of which the checker knows the first (`scar_ray.tasks.arithmetic`). Every method shares out the reward over the lines:
 `prefix` by completion with several numbers of completions, and `prefix` and `scar_sentence` of the masked response,
 `uniform` and `sparse` as rivals. Measured are how often the first wrong line has the lowest credit (a tie counts as one
-chance among the tied), its mean rank from the lowest, 1, and the tokens generated for the values of a response.
+chance among the tied), its mean rank from the lowest, 1, and the tokens generated for the values of a response. All
+of it again for the responses that had a chance: other completions of what stands before the wrong line were right at
+least one time in four. Where the policy fails whatever it writes, no step of it breaks the answer.
 Writes `wrong_step.json`, `table.md` and `wrong_step.png`. Credits and counts do not depend on the machine.
 """
 
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scar_ray.config.load import load
 from scar_ray.config.schema import Config
@@ -40,6 +43,11 @@ RIVALS = {
 COMPLETIONS = (1, 2, 4, 8, 16, 32)
 MAX_LINES = 64
 Q95 = 1.96
+JUDGES, HAD_A_CHANCE = 32, 0.25
+"""Completions, with another seed, that tell whether a response had a chance; and from which share of right ones on."""
+
+Broken = Sequence[tuple[Response, Units, int]]
+"""Responses, their lines, and the number of the first wrong one."""
 
 
 def main() -> None:
@@ -79,6 +87,9 @@ def compare(policy: Path, prompts: int, seed: int) -> dict[str, Any]:
         and (wrong := wrong_unit(response, lines)) is not None
     ]
     sizes = [len(lines) for _, lines, _ in broken]
+    judge = settings(policy, prompts, "credit=prefix_complete", f"credit.completions={JUDGES}", f"seed={seed + 1}")
+    chances = chances_before(judge, engine, reward, broken)
+    could = np.array(chances) >= HAD_A_CHANCE
     return {
         "policy": json.loads((policy / "summary.json").read_text()),
         "seed": seed,
@@ -89,8 +100,27 @@ def compare(policy: Path, prompts: int, seed: int) -> dict[str, Any]:
         "wrong_line": np.bincount([wrong for _, _, wrong in broken]).tolist(),
         "versions": versions(),
         "hardware": hardware(config),
-        "rows": list(_rows(policy, prompts, seed, engine, reward, broken)),
+        "had_a_chance": int(could.sum()),
+        "chances_before": chances,
+        "rows": list(_rows(policy, prompts, seed, engine, reward, broken, could)),
     }
+
+
+def chances_before(config: Config, engine: Any, reward: LocalReward, broken: Broken) -> list[float]:
+    """Value of what stands before the first wrong line of each response."""
+    from scar_ray.trainer.completion import CompletedValues
+
+    method, values = build(**config.credit.method_options()), CompletedValues(config, engine, reward)
+    values.begin([response.prompt for response, _, _ in broken])
+    for row, (response, _, _) in enumerate(broken):
+        values.submit(replace(response, row=row), method.plan(response))
+    answers = values.results()
+    chances = []
+    for row, (_, _, wrong) in enumerate(broken):
+        values_C = answers[row].values_C
+        assert values_C is not None
+        chances.append(float(values_C[0 if wrong == 0 else wrong + 1]))  # nothing, all, the first line...
+    return chances
 
 
 def new_engine(config: Config) -> Any:
@@ -124,12 +154,8 @@ class LocalReward:
         return {response.row: found for (response, _), found in zip(self._jobs, evaluations, strict=True)}
 
 
-Broken = Sequence[tuple[Response, Units, int]]
-"""Responses, their lines, and the number of the first wrong one."""
-
-
 def _rows(
-    policy: Path, prompts: int, seed: int, engine: Any, reward: LocalReward, broken: Broken
+    policy: Path, prompts: int, seed: int, engine: Any, reward: LocalReward, broken: Broken, could: NDArray[np.bool_]
 ) -> Iterator[dict[str, Any]]:
     from scar_ray.trainer.completion import CompletedValues
 
@@ -140,15 +166,15 @@ def _rows(
         yield {
             "method": "prefix, completed",
             "completions": samples,
-            **_measured(config, values, broken),
+            **_measured(config, values, broken, could),
             "generated": values.generated / len(broken),
         }
     for name, words in RIVALS.items():
-        found = _measured(settings(policy, prompts, *words), reward, broken)
+        found = _measured(settings(policy, prompts, *words), reward, broken, could)
         yield {"method": name, "completions": None, **found, "generated": 0.0}
 
 
-def _measured(config: Config, values: Any, broken: Broken) -> dict[str, float]:
+def _measured(config: Config, values: Any, broken: Broken, could: NDArray[np.bool_]) -> dict[str, float]:
     """Share of the responses whose first wrong line has the lowest credit, with a 95% interval, and its mean rank."""
     method = build(**config.credit.method_options())
     plans = [method.plan(response) for response, _, _ in broken]
@@ -163,8 +189,15 @@ def _measured(config: Config, values: Any, broken: Broken) -> dict[str, float]:
         least = credits_n == credits_n.min()
         lowest.append(float(least[wrong] / least.sum()))
         ranks.append(rank_of(credits_n, wrong))
-    error = Q95 * float(np.std(lowest, ddof=1)) / len(lowest) ** 0.5
-    return {"lowest": float(np.mean(lowest)), "interval": error, "rank": float(np.mean(ranks))}
+    found = _means(np.array(lowest), np.array(ranks))
+    return found | {
+        f"{name}_chance": one for name, one in _means(np.array(lowest)[could], np.array(ranks)[could]).items()
+    }
+
+
+def _means(lowest: FloatArray, ranks: FloatArray) -> dict[str, float]:
+    error = Q95 * float(lowest.std(ddof=1)) / len(lowest) ** 0.5
+    return {"lowest": float(lowest.mean()), "interval": error, "rank": float(ranks.mean())}
 
 
 def line_credits(rewards: TokenRewards, lines: Units) -> FloatArray:
@@ -176,16 +209,19 @@ def line_credits(rewards: TokenRewards, lines: Units) -> FloatArray:
 
 def write_report(result: dict[str, Any], out: Path) -> None:
     lines = [
-        "| credit | completions | first wrong line has the lowest credit | mean rank | generated tokens a response |",
-        "|---|---|---|---|---|",
+        "| credit | completions | first wrong line has the lowest credit | mean rank "
+        "| the same where there was a chance | mean rank | generated tokens a response |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         samples = "" if row["completions"] is None else row["completions"]
         lines.append(
             f"| {row['method']} | {samples} | {row['lowest']:.3f} ± {row['interval']:.3f} | {row['rank']:.2f} "
+            f"| {row['lowest_chance']:.3f} ± {row['interval_chance']:.3f} | {row['rank_chance']:.2f} "
             f"| {row['generated']:.0f} |"
         )
-    chance = f"chance: {result['chance']:.3f}; {result['broken']} broken of {result['responses']} responses"
+    chance = f"chance: {result['chance']:.3f}; {result['broken']} broken of {result['responses']} responses, "
+    chance += f"{result['had_a_chance']} of them had a chance"
     (out / "table.md").write_text("\n".join([*lines, "", chance]) + "\n")
     print("\n".join([*lines, chance]))
     _plot(result, out / "wrong_step.png")
@@ -202,6 +238,9 @@ def _plot(result: dict[str, Any], file: Path) -> None:
     places = [row["completions"] for row in completed]
     errors = [row["interval"] for row in completed]
     axis.errorbar(places, [row["lowest"] for row in completed], yerr=errors, marker="o", capsize=3, label="completed")
+    errors = [row["interval_chance"] for row in completed]
+    lowest, label = [row["lowest_chance"] for row in completed], "completed, where there was a chance"
+    axis.errorbar(places, lowest, yerr=errors, marker="s", capsize=3, label=label)
     for style, row in zip(("--", "-.", ":", (0, (1, 3))), result["rows"][len(completed) :], strict=True):
         axis.axhline(row["lowest"], linestyle=style, color="grey", label=row["method"])
     axis.set(
