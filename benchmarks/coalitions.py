@@ -20,6 +20,7 @@ sample of the coalitions and scaled up. `floor` is the trie's time over that of 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -255,6 +256,33 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
+def measured_rows(model: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of one model, printed as they come."""
+    rows = []
+    loaded = new_model(model)
+    with tempfile.TemporaryDirectory() as folder:
+        vllm = vllm_engine(loaded, Path(folder)) if loaded.causal and not arguments.no_vllm else None
+        for shape, game in itertools.product(arguments.shapes, arguments.games):
+            if len(GAMES[game](balanced(SHAPES[shape][1])).coalitions_Cn) > MOST:
+                continue
+            for masking in ("blank", "delete"):
+                what = {"model": model, "shape": shape, "game": game, "masking": masking}
+                peak = {"peak_memory_gib": peak_memory(what)} if loaded.causal else {}
+                rows.append(what | compare(loaded, vllm, shape, game, masking) | peak)
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
+    return rows
+
+
+def rows_of_own_process(model: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same from a process of its own: vLLM cannot start a second engine beside what shap has imported."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--models", model, "--shapes", *arguments.shapes, "--games", *arguments.games, "--out", folder]
+        words += ["--no-vllm"] if arguments.no_vllm else []
+        subprocess.run([sys.executable, __file__, *words], check=True)
+        rows: list[dict[str, Any]] = json.loads((Path(folder) / "results.json").read_text())["rows"]
+        return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
@@ -280,21 +308,12 @@ def main() -> None:
         "versions": {name: version(name) for name in packages},
         "rows": [],
     }
-    folder = tempfile.TemporaryDirectory()
     for model in arguments.models:
-        loaded = new_model(model)
-        with_vllm = loaded.causal and not arguments.no_vllm
-        vllm = vllm_engine(loaded, Path(folder.name) / model) if with_vllm else None
-        for shape in arguments.shapes:
-            for game in arguments.games:
-                if len(GAMES[game](balanced(SHAPES[shape][1])).coalitions_Cn) > MOST:
-                    continue
-                for masking in ("blank", "delete"):
-                    what = {"model": model, "shape": shape, "game": game, "masking": masking}
-                    peak = {"peak_memory_gib": peak_memory(what)} if loaded.causal else {}
-                    result["rows"].append(what | compare(loaded, vllm, shape, game, masking) | peak)
-                    print(table(result["rows"][-1:]).splitlines()[-1], flush=True)
-                    (arguments.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+        if len(arguments.models) > 1:
+            result["rows"] += rows_of_own_process(model, arguments)
+        else:
+            result["rows"] = measured_rows(model, arguments)
+        (arguments.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
     (arguments.out / "table.md").write_text(table(result["rows"]))
     plot(result["rows"], arguments.out / "seconds.png")
 
