@@ -251,6 +251,7 @@ def _plot(result: dict[str, Any], file: Path) -> None:
         xlabel="completions of each beginning",
         ylabel="first wrong line has the lowest credit",
     )
+    axis.minorticks_off()
     axis.legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
