@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+from train_runs import scar_ray, train_words
 
 METHODS = {
     "reinforce, sparse": (
@@ -78,27 +77,16 @@ def main() -> None:
 
 def train(arguments: argparse.Namespace, method: str, seed: int) -> Path:
     """The folder of a finished run."""
-    run: Path = arguments.out / f"{method.replace(', ', '-')}-s{seed}"
-    if not (run / "run.json").is_file():
-        scar_ray(
-            "train",
-            *COMMON,
-            *METHODS[method],
-            f"model.policy.path={arguments.policy.absolute()}",
-            f"seed={seed}",
-            f"trainer.steps={arguments.steps}",
-            f"eval.every={arguments.every}",
-            f"runs={arguments.out.absolute()}",
-            f"name={run.name}",
-        )
-    elif json.loads((run / "run.json").read_text())["status"] != "done":
-        scar_ray("train", "--resume", str(run))
+    run: Path = arguments.out.absolute() / f"{method.replace(', ', '-')}-s{seed}"
+    own = [
+        f"model.policy.path={arguments.policy.absolute()}",
+        f"seed={seed}",
+        f"trainer.steps={arguments.steps}",
+        f"eval.every={arguments.every}",
+    ]
+    if words := train_words(run, [*COMMON, *METHODS[method], *own]):
+        scar_ray("train", *words)
     return run
-
-
-def scar_ray(*words: str) -> None:
-    print("$ scar-ray", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "scar_ray.cli", *words], check=True)
 
 
 def read(method: str, seed: int, run: Path) -> dict[str, Any]:

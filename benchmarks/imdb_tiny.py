@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from train_runs import scar_ray, train_words
 
 TAIL = 0.1
 """Share of the steps, at the end of a run, over which the final reward is the mean."""
@@ -40,11 +40,6 @@ def main() -> None:
     scar_ray("report", *map(str, runs), "--out", str(arguments.out / "report.html"))
 
 
-def scar_ray(*words: str) -> None:
-    print("$ scar-ray", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "scar_ray.cli", *words], check=True)
-
-
 def common(arguments: argparse.Namespace) -> list[str]:
     return [
         "task=imdb",
@@ -66,23 +61,16 @@ def train_models(arguments: argparse.Namespace) -> list[Path]:
 
 
 def train_policy(arguments: argparse.Namespace, credit: str, seed: int) -> Path:
-    runs = arguments.out / "runs"
-    run = runs / f"{credit}-s{seed}"
-    status = json.loads((run / "run.json").read_text())["status"] if (run / "run.json").is_file() else None
-    if status is None:
-        scar_ray(
-            "train",
-            *common(arguments),
-            "algorithm=tiny",
-            f"credit={credit}",
-            f"seed={seed}",
-            f"trainer.steps={arguments.steps}",
-            "trainer.checkpoint_every=40",
-            f"runs={runs.absolute()}",
-            f"name={run.name}",
-        )
-    elif status != "done":
-        scar_ray("train", "--resume", str(run))
+    run: Path = arguments.out.absolute() / "runs" / f"{credit}-s{seed}"
+    own = [
+        "algorithm=tiny",
+        f"credit={credit}",
+        f"seed={seed}",
+        f"trainer.steps={arguments.steps}",
+        "trainer.checkpoint_every=40",
+    ]
+    if words := train_words(run, [*common(arguments), *own]):
+        scar_ray("train", *words)
     return run
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from train_runs import scar_ray, train_words
 
 TASKS = {"product_search": "one rewrite", "product_rewrites": "best of a list of 3"}
 METHODS = {
@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for task in TASKS:
         if not (arguments.out / task).is_dir():
-            scar_ray(arguments, "sft", *common(arguments, task))
+            scar_ray("sft", *common(arguments, task), before=shlex.split(arguments.run_with))
     runs = [train(arguments, task, method, seed) for seed in range(arguments.seeds) for task, method in METHODS]
     results = {
         "settings": [*SAME, f"algorithm.optimizer.lr={arguments.lr:g}", f"trainer.steps={arguments.steps}"],
@@ -71,12 +71,6 @@ def main() -> None:
     draw(results, arguments.out / "ndcg.png")
 
 
-def scar_ray(arguments: argparse.Namespace, *words: str) -> None:
-    print("$ scar-ray", *words, flush=True)
-    before = shlex.split(arguments.run_with)
-    subprocess.run([*before, sys.executable, "-m", "scar_ray.cli", *words], check=True)
-
-
 def common(arguments: argparse.Namespace, task: str) -> list[str]:
     data, policy = arguments.data.absolute(), arguments.out.absolute() / task
     return [f"task={task}", f"task.data={data}", f"model.policy.path={policy}"]
@@ -84,22 +78,16 @@ def common(arguments: argparse.Namespace, task: str) -> list[str]:
 
 def train(arguments: argparse.Namespace, task: str, method: str, seed: int) -> Path:
     """The folder of a finished run."""
-    runs = arguments.out.absolute() / "runs"
-    run = runs / f"{task}-{method}-s{seed}"
-    status = json.loads((run / "run.json").read_text())["status"] if (run / "run.json").is_file() else None
-    if status is None:
-        settings = [
-            f"seed={seed}",
-            f"algorithm.optimizer.lr={arguments.lr:g}",
-            f"trainer.steps={arguments.steps}",
-            f"trainer.checkpoint_every={max(arguments.steps // 2, 1)}",
-            f"eval.every={max(arguments.steps // 4, 1)}",
-            f"runs={runs}",
-            f"name={run.name}",
-        ]
-        scar_ray(arguments, "train", *common(arguments, task), *METHODS[task, method], *SAME, *settings)
-    elif status != "done":
-        scar_ray(arguments, "train", "--resume", str(run))
+    run: Path = arguments.out.absolute() / "runs" / f"{task}-{method}-s{seed}"
+    settings = [
+        f"seed={seed}",
+        f"algorithm.optimizer.lr={arguments.lr:g}",
+        f"trainer.steps={arguments.steps}",
+        f"trainer.checkpoint_every={max(arguments.steps // 2, 1)}",
+        f"eval.every={max(arguments.steps // 4, 1)}",
+    ]
+    if words := train_words(run, [*common(arguments, task), *METHODS[task, method], *SAME, *settings]):
+        scar_ray("train", *words, before=shlex.split(arguments.run_with))
     return run
 
 

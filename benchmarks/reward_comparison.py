@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reward_plots import draw_ablation, draw_curves, html_section
+from reward_plots import draw_ablation, draw_curves, html_section, window_of
 from scipy import stats
 
 from scar_ray.report import write_report
 from scar_ray.report.groups import Group, group_runs, last_mean, moving_average
 from scar_ray.report.runs import FloatArray, Run, read_run
 
-SMOOTHED = 0.05
-"""Share of a run over which training reward and KL are averaged before they are asked when they reach a value."""
 ROLES = ("rollout", "reward", "learner", "idle")
 
 
@@ -159,8 +157,8 @@ def sign_flip(differences: Sequence[float]) -> float:
 
 
 def smoothed(run: Run, key: str) -> FloatArray:
-    """A metric averaged over SMOOTHED of the run's steps."""
-    return moving_average(run.series(key), max(1, round(SMOOTHED * len(run.steps))))
+    """A metric as the curves show it, averaged over some steps."""
+    return moving_average(run.series(key), window_of(len(run.steps)))
 
 
 def at_kl(run: Run, kl: float) -> float:

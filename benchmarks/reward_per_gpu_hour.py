@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reward_comparison import write_comparison
+from train_runs import status, train_words
 
 from scar_ray.config.errors import UserError
 from scar_ray.config.overrides import expand_sweep
@@ -81,7 +81,7 @@ def read_plan(words: Sequence[str]) -> Plan:
     if "methods" not in own or "out" not in own:
         raise UserError("methods= and out= are needed, for example methods=sparse,scar_span out=runs/credit")
     methods = tuple(own["methods"].split(","))
-    settings = json.loads(Path(own["settings"]).read_text()) if "settings" in own else {}
+    settings = _settings(own["settings"]) if "settings" in own else {}
     if unknown := sorted(set(settings) - set(methods)):
         raise UserError(f"settings={own['settings']}: {', '.join(unknown)} is not among methods={own['methods']}")
     first = _number(own, "first_seed", 0)
@@ -94,6 +94,14 @@ def read_plan(words: Sequence[str]) -> Plan:
         settings=settings,
         words=tuple(rest),
     )
+
+
+def _settings(file: str) -> dict[str, list[str]]:
+    try:
+        found: dict[str, list[str]] = json.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"settings={file}: a JSON object is needed ({error})") from None
+    return found
 
 
 def _number(own: Mapping[str, str], key: str, default: int) -> int:
@@ -114,26 +122,22 @@ def jobs_of(plan: Plan) -> list[Job]:
                 told = [re.sub(r"[^\w.]+", "-", word) for word in words if word in varied]
                 name = "-".join([method, *told, f"s{seed}"])
                 own = plan.settings.get(method, ())
-                found.append(Job(name, (*words, f"credit={method}", *own, f"seed={seed}", f"name={name}")))
+                found.append(Job(name, (*words, f"credit={method}", *own, f"seed={seed}")))
     return found
 
 
 def run_job(job: Job, runs: Path, address: str) -> Path:
     """Runs one job to its end, from its last checkpoint where it has one; its output goes to `NAME.log`."""
     folder = runs / job.name
-    status = _status(folder)
-    if status == "done":
+    words = train_words(folder, job.words)
+    if words is None:
         return folder
-    if status is not None and not any((folder / "checkpoints").glob("step-*")):
-        shutil.rmtree(folder)  # it was stopped before there was anything to go on from
-        status = None
-    words = [*job.words, f"runs={runs}"] if status is None else ["--resume", str(folder)]
     started = time.monotonic()
     environment = os.environ | {"RAY_API_SERVER_ADDRESS": address}
     with (runs / f"{job.name}.log").open("ab") as log:
         command = [str(ROOT / "launch/ray_job.sh"), "train", *words]
         code = subprocess.run(command, stdout=log, stderr=log, env=environment, start_new_session=True).returncode
-    if _status(folder) != "done":
+    if status(folder) != "done":
         tail = (runs / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-5:]
         raise UserError(f"{job.name} ended with code {code}; see {log.name}\n  " + "\n  ".join(tail))
     print(f"{job.name}: {time.monotonic() - started:.0f} s", flush=True)
@@ -170,13 +174,6 @@ def _stop(log: Path, address: str) -> None:
         subprocess.run(stop, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _status(folder: Path) -> str | None:
-    """None where there is nothing to go on from."""
-    if not (folder / "run.json").is_file():
-        return None
-    return str(json.loads((folder / "run.json").read_text())["status"])
-
-
 @contextmanager
 def cluster(runs: Path) -> Iterator[str]:
     """Address of the job server: that of the environment, else of a cluster on this machine, ended with the block."""
@@ -206,10 +203,10 @@ def main(words: Sequence[str]) -> int:
         runs = plan.out / "runs"
         runs.mkdir(parents=True, exist_ok=True)
         jobs = jobs_of(plan)
-        if plan.jobs and any(_status(runs / job.name) != "done" for job in jobs):
+        if plan.jobs and any(status(runs / job.name) != "done" for job in jobs):
             with cluster(runs) as address:
                 run_jobs(jobs, runs, address, plan.jobs)
-        folders = [runs / job.name for job in jobs if _status(runs / job.name) is not None]
+        folders = [runs / job.name for job in jobs if status(runs / job.name) is not None]
         if not folders:
             raise UserError(f"{runs} holds no run yet; leave jobs=0 out")
         command = "python benchmarks/reward_per_gpu_hour.py " + " ".join(words)

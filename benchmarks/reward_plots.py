@@ -15,6 +15,9 @@ from scar_ray.report.scale import duration, number
 if TYPE_CHECKING:
     from reward_comparison import Mean, Outcome
 
+SMOOTHED = 0.05
+"""Share of a run over which training reward and KL are averaged, for curves and where it is asked when they reach a
+value."""
 HEADS = (
     "method",
     "seeds",
@@ -31,6 +34,11 @@ HEADS = (
     "area, steps",
     "device time",
 )
+
+
+def window_of(steps: int) -> int:
+    """Steps of the moving average over a run of so many."""
+    return max(1, round(SMOOTHED * steps))
 
 
 def table_rows(found: Sequence[Outcome]) -> list[list[str]]:
@@ -121,7 +129,7 @@ def draw_curves(groups: Sequence[Group], found: Sequence[Outcome], device: str, 
 
 def _draw_group(axis: Any, group: Group, key: str) -> None:
     """Every seed thin, their mean thick, in a band of one standard deviation."""
-    window = max(1, round(0.05 * len(group.steps)))
+    window = window_of(len(group.steps))
     colour = f"C{group.index % 10}"
 
     def x_of(values: Any) -> Any:

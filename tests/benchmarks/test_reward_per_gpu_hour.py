@@ -11,6 +11,7 @@ import reward_comparison
 import reward_per_gpu_hour
 from report.synthetic_run import write_run
 from scipy import stats
+from train_runs import train_words
 
 from scar_ray.config.errors import UserError
 from scar_ray.report.groups import group_runs
@@ -54,6 +55,7 @@ def test_a_method_may_have_words_of_its_own(tmp_path):
         (["methods=sparse", "out=x", "seeds=many"], "seeds=many: a whole number is needed"),
         (["methods=sparse", "out=x", "credit=abc"], "credit=abc: set by this benchmark"),
         (["sparse"], "sparse: write KEY=VALUE"),
+        (["methods=sparse", "out=x", "settings=none.json"], "settings=none.json: a JSON object is needed"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(words, line):
@@ -128,3 +130,19 @@ def test_a_baseline_that_was_not_run_is_named(finished):
     runs = [read_run(finished / "runs" / "sparse-s0")]
     with pytest.raises(ValueError, match="baseline=abc: not among sparse"):
         reward_comparison.outcomes(group_runs(runs), "abc")
+
+
+def test_a_run_goes_on_from_its_checkpoint_starts_anew_without_one_and_is_not_repeated(tmp_path):
+    run = tmp_path / "sparse-s0"
+    anew = ["task=demo", f"runs={tmp_path}", "name=sparse-s0"]
+    assert train_words(run, ["task=demo"]) == anew
+    run.mkdir()
+    (run / "run.json").write_text('{"status": "stopped"}')
+    (run / "checkpoints/step-000002").mkdir(parents=True)
+    assert train_words(run, ["task=demo"]) == ["--resume", str(run)]
+    (run / "checkpoints/step-000002").rmdir()
+    assert train_words(run, ["task=demo"]) == anew
+    assert not run.exists()
+    run.mkdir()
+    (run / "run.json").write_text('{"status": "done"}')
+    assert train_words(run, ["task=demo"]) is None
