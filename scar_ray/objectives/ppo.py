@@ -59,12 +59,12 @@ def token_logprobs(logits_BTV: Tensor, token_ids_BT: Tensor, temperature: float)
     logits_BTV[:, t] are those that token t was sampled from. -inf logits have probability 0.
     """
 
-    def one(logits_TV: Tensor, token_ids_T: Tensor) -> Tensor:
-        tempered_TV = logits_TV.float() / temperature
-        chosen_T = tempered_TV.gather(-1, token_ids_T.unsqueeze(-1)).squeeze(-1)
-        return chosen_T - tempered_TV.logsumexp(-1)
+    def part(logits_RTV: Tensor, token_ids_RT: Tensor) -> Tensor:
+        tempered_RTV = logits_RTV.float() / temperature
+        chosen_RT = tempered_RTV.gather(-1, token_ids_RT.unsqueeze(-1)).squeeze(-1)
+        return chosen_RT - tempered_RTV.logsumexp(-1)
 
-    return _by_response(one, logits_BTV, token_ids_BT)
+    return _in_parts(part, logits_BTV, token_ids_BT)
 
 
 def token_entropy(logits_BTV: Tensor, temperature: float) -> Tensor:
@@ -73,24 +73,31 @@ def token_entropy(logits_BTV: Tensor, temperature: float) -> Tensor:
     H = logsumexp(x) - sum_v p_v x_v; logits of -inf count 0, in the gradient too.
     """
 
-    def one(logits_TV: Tensor) -> Tensor:
-        tempered_TV = logits_TV.float() / temperature
-        p_TV = tempered_TV.softmax(-1)
+    def part(logits_RTV: Tensor) -> Tensor:
+        tempered_RTV = logits_RTV.float() / temperature
+        p_RTV = tempered_RTV.softmax(-1)
         # p x is 0 * -inf = nan at a forbidden token, where its limit is 0.
-        finite_TV = tempered_TV.masked_fill(tempered_TV == float("-inf"), 0.0)
-        return tempered_TV.logsumexp(-1) - (p_TV * finite_TV).sum(-1)
+        finite_RTV = tempered_RTV.masked_fill(tempered_RTV == float("-inf"), 0.0)
+        return tempered_RTV.logsumexp(-1) - (p_RTV * finite_RTV).sum(-1)
 
-    return _by_response(one, logits_BTV)
+    return _in_parts(part, logits_BTV)
 
 
-def _by_response(function: Callable[..., Tensor], *arrays_B: Tensor) -> Tensor:
-    """Stacks function(row) over the responses.
+PART_LOGITS = 2**20
+"""Logits of the responses that are widened to float32 at a time, one response at least."""
 
-    Float32 copies of the logits exist for one response at a time only: they are made again in the backward
+
+def _in_parts(function: Callable[..., Tensor], logits_BTV: Tensor, *arrays_B: Tensor) -> Tensor:
+    """Joins function(rows) over parts of the responses.
+
+    Float32 copies of the logits exist for one part at a time only: they are made again in the backward
     pass, where keeping them would hold several (B, T, V) tensors.
     """
-    rows = zip(*(array.unbind() for array in arrays_B), strict=True)
-    return torch.stack([checkpoint(function, *row, use_reentrant=False, preserve_rng_state=False) for row in rows])
+    rows = max(1, PART_LOGITS // logits_BTV[0].numel())
+    parts = zip(*(array.split(rows) for array in (logits_BTV, *arrays_B)), strict=True)
+    if not (torch.is_grad_enabled() and logits_BTV.requires_grad):
+        return torch.cat([function(*part) for part in parts])
+    return torch.cat([checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
 
 
 def policy_loss(

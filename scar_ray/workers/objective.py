@@ -54,7 +54,9 @@ def policy_objective(
     )
     assert output.entropy_RT is not None
     bonus, entropy = entropy_bonus(output.entropy_RT, mask_RT, denominator=denominator)
-    loss, metrics = loss - algorithm.entropy_coef * bonus, metrics | entropy
+    metrics |= entropy
+    if algorithm.entropy_coef:  # a term of weight 0 would still cost its backward pass
+        loss = loss - algorithm.entropy_coef * bonus
     if part.ref_logprobs_BT is not None:
         penalty, divergence = kl_loss(
             output.logprobs_RT,

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scar_ray.objectives import ppo
 from scar_ray.objectives.ppo import (
     combine_metrics,
     entropy_bonus,
@@ -62,6 +63,22 @@ def test_gradients_of_logprobs_and_entropy_equal_those_of_plain_log_softmax():
     plain = (factors * log_p.gather(-1, ids[..., None])[..., 0]).sum() + (more * entropy).sum()
     (expected,) = torch.autograd.grad(plain, logits)
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_parts_that_logits_are_widened_in_change_nothing(monkeypatch):
+    logits = tensors(4, 5, 3, 6, dtype=torch.float32)[0].requires_grad_()
+    ids = torch.arange(15).reshape(5, 3) % 6
+    factors = tensors(5, 5, 3, dtype=torch.float32)[0]
+
+    def computed():
+        logprobs, entropy = token_logprobs(logits, ids, 0.7), token_entropy(logits, 0.7)
+        return logprobs, entropy, torch.autograd.grad((factors * (logprobs + entropy)).sum(), logits)[0]
+
+    whole = computed()
+    for part_logits in (1, 2 * logits[0].numel()):
+        monkeypatch.setattr(ppo, "PART_LOGITS", part_logits)
+        for expected, found in zip(whole, computed(), strict=True):
+            assert torch.equal(expected, found)
 
 
 def test_an_early_eos_is_impossible_and_the_rest_is_renormalised():
