@@ -51,6 +51,8 @@ class Request:
     """Sampling seed, derived from (run seed, step, prompt, sample): independent of the engine that serves it."""
     kept: tuple[int, ...] = ()
     """Response tokens that are given; the policy goes on after them, and their number counts as its response's."""
+    after: tuple[int, ...] = ()
+    """Response tokens that follow what the policy writes, which then is what `PolicyConfig.infill` asks it for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Response:
     engine: str
     """Name of the engine that produced it, for messages."""
     kept: int = 0
-    """Tokens at its beginning that were given, not sampled; their log-probabilities are NaN."""
+    """Tokens at its beginning that were given, not sampled; their log-probabilities are NaN, as are those of tokens
+    that were given after them (`Request.after`)."""
 
     @property
     def n_tokens(self) -> int:

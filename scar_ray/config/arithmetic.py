@@ -109,17 +109,17 @@ def _of_candidates(config: Config) -> Evaluations:
 
 
 def _of_completions(credit: CreditConfig, plans: Sequence[CreditPlan], prompt: int, new: int) -> Evaluations:
-    """Completions of full length; those that responses share count for each."""
-    units = [plan.units for plan in plans if plan.units is not None]
-    asked = 1 + credit.completions * fmean(map(len, units))
+    """Completions of full length, of all coalitions but the full one; those that responses share count for each."""
+    games = [(plan.game, np.diff((0, *plan.units.ends))) for plan in plans if plan.game and plan.units]
+    asked = 1 + credit.completions * fmean(game.n_coalitions - 1 for game, _ in games)
     tokens = round(asked * (prompt + new))
     return Evaluations(
         typical=round(asked),
-        most=1 + credit.completions * min(new, credit.max_units),
+        most=1 + credit.completions * (_most(credit, min(new, credit.max_units)) - 1),
         tokens=tokens,
         computed=tokens,
-        units=round(fmean(map(len, units))),
-        generated=round(credit.completions * fmean(sum(new - start for start in one.starts) for one in units)),
+        units=round(fmean(game.n_players for game, _ in games)),
+        generated=round(credit.completions * fmean((~game.coalitions_Cn @ units_n).sum() for game, units_n in games)),
     )
 
 

@@ -115,7 +115,7 @@ def _credit(config: Config) -> Iterator[str]:
         if credit.masking != "delete":
             yield f"credit.masking={credit.masking}: candidates are scored as responses of their own; use delete"
     if credit.value == "complete":
-        yield from _completion(credit)
+        yield from _completion(credit, config.model.policy.infill)
     if credit.method != "scar":
         return
     if credit.budget_tokens is not None:
@@ -142,13 +142,20 @@ def _credit(config: Config) -> Iterator[str]:
         )
 
 
-def _completion(credit: CreditConfig) -> Iterator[str]:
-    """Only beginnings of a response can be gone on from."""
-    if not METHODS[credit.method].asks_beginnings:
-        able = " or ".join(f"credit={name}" for name, method in METHODS.items() if method.asks_beginnings)
+def _completion(credit: CreditConfig, infill: str) -> Iterator[str]:
+    """Any policy goes on from a beginning; what is missing elsewhere takes one that can be asked for it."""
+    method = METHODS[credit.method]
+    if not method.plays_game:
+        able = ", ".join(f"credit={name}" for name, one in METHODS.items() if one.plays_game)
         yield (
-            f"credit.value=complete is for credits whose coalitions are beginnings of the response, credit="
-            f"{credit.method} has others or none; use {able}, or credit.value=mask"
+            f"credit.value=complete is for credits with coalitions of a response's units, credit={credit.method} has "
+            f"none; use one of {able}, or credit.value=mask"
+        )
+    elif not method.asks_beginnings and not infill:
+        able = " or ".join(f"credit={name}" for name, one in METHODS.items() if one.asks_beginnings)
+        yield (
+            f"credit.value=complete: the coalitions of credit={credit.method} are no beginnings of the response, which "
+            f"the policy could go on from; use {able}, or set model.policy.infill for a policy that can fill gaps"
         )
     if credit.masking != "delete":
         yield f"credit.masking={credit.masking}: credit.value=complete leaves nothing out; leave it out"

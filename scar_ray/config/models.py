@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -52,6 +53,21 @@ class PolicyConfig(Section):
     """Folder of a causal language model, or its name on the hub."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora: LoraConfig | None = None
+    infill: str = ""
+    """What the policy reads when it is to write what is missing between two parts of a response: a text around
+    {prompt}, {before} and {after}, special tokens included, after which the policy writes the missing part and the
+    EOS. Used by credit.value=complete where a coalition is no beginning; see `trainer.completion`."""
+
+    @model_validator(mode="after")
+    def _infill_is_a_template(self) -> PolicyConfig:
+        if self.infill:
+            names = sorted(name for _, name, _, _ in Formatter().parse(self.infill) if name is not None)
+            if names != ["after", "before", "prompt"]:
+                raise ValueError(
+                    f"infill={self.infill!r} must hold {{prompt}}, {{before}} and {{after}} once each and nothing else "
+                    "in braces; double the braces that are meant as such"
+                )
+        return self
 
 
 class RewardModelConfig(Section):

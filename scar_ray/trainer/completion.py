@@ -1,9 +1,14 @@
 """Values of coalitions for rewards that cannot read partial answers: the policy writes what is left out.
 
-v(S) is the mean reward of m responses in which the units of S are kept and the policy of the step writes the rest,
-sampled as the run samples; v(empty) that of m fresh responses to the prompt, v(all) the reward of the response itself.
-Where S is a beginning of the response the policy goes on from its tokens: v(S) is the value of that state under the
-policy, estimated without bias.
+v(S) is the mean reward of m responses in which the units of S are kept in place and the policy of the step writes the
+rest, sampled as the run samples; v(empty) that of m fresh responses to the prompt, v(all) the reward of the response
+itself. Where S is a beginning of the response the policy goes on from its tokens: v(S) is the value of that state under
+the policy, estimated without bias. Other gaps are filled from left to right. One with kept units behind it is asked
+for by `model.policy.infill`, a text around the prompt, what stands before the gap (filled gaps included) and the kept
+units behind it; the policy writes up to an EOS, at most as many tokens as make the response as long as one may be. What
+it writes there is drawn from the policy's answer to that text, not from its distribution of responses given S: such
+values are as good as the policy is at filling gaps. The last gap, if nothing follows it, is gone on from as a
+beginning is.
 
 The standard error of a value is the deviation of the m rewards over sqrt(m); for rewards of 0 and 1 it is at most
 1 / (2 sqrt(m)). The credits of `prefix` are differences of two such values.
@@ -12,14 +17,15 @@ The standard error of a value is the deviation of the m rewards over sqrt(m); fo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
 import numpy as np
 
 from scar_ray.config.schema import Config
-from scar_ray.records import CreditPlan, Evaluation, FloatArray, Prompt, Request, Response
+from scar_ray.records import BoolArray, CreditPlan, Evaluation, FloatArray, Prompt, Request, Response, Units
 from scar_ray.trainer.agreement import check_version
 from scar_ray.trainer.protocols import RewardPool, RolloutPool
 from scar_ray.workers.reward_tasks import Job
@@ -30,18 +36,31 @@ TAG = 1
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the policy goes on from; all that a value depends on, so that equal ones are completed once."""
+    """What the policy completes; all that a value depends on, so that equal ones are completed once."""
 
     prompt: Prompt
-    kept: tuple[int, ...]
-    """Tokens of the response."""
+    runs: tuple[tuple[int, ...], ...]
+    """Kept tokens, with a gap between each run and the next; the first is empty where the beginning is left out, the
+    last where the end is. A beginning is one run and an empty one."""
     version: int
     """Of the policy."""
 
-    def seed(self, run_seed: int, sample: int) -> int:
-        """Seed of a completion: independent of engines, batches and of which response asks."""
-        identity = [run_seed, self.version, self.prompt.index, sample, TAG, len(self.kept), *self.kept]
+    @property
+    def gaps(self) -> int:
+        return len(self.runs) - 1
+
+    def seed(self, run_seed: int, sample: int, gap: int = 0) -> int:
+        """Seed of a gap of a completion: independent of engines, batches and of which response asks."""
+        first, *others = self.runs
+        identity = [run_seed, self.version, self.prompt.index, sample, TAG, len(first), *first]
+        if others != [()]:
+            identity += [number for run in others for number in (len(run), *run)] + [gap]
         return int(np.random.SeedSequence(identity).generate_state(1)[0]) & 0x7FFFFFFF
+
+    def request(self, row: int, gap: int, before: tuple[int, ...], run_seed: int, sample: int) -> Request:
+        """What fills a gap after the tokens `before`."""
+        after = tuple(chain.from_iterable(self.runs[gap + 1 :]))
+        return Request(row, self.prompt, sample, self.seed(run_seed, sample, gap), before, after)
 
 
 def new_values(config: Config, rollout: RolloutPool, reward: RewardPool) -> RewardPool:
@@ -61,7 +80,7 @@ class CompletedValues:
         self._seed, self._samples = config.seed, config.credit.completions
         self._thread = ThreadPoolExecutor(1)
         self.generated = 0
-        """Tokens that the policy wrote for the values of the current step."""
+        """Tokens that the policy wrote for the values of the current step, without the EOS of filled gaps."""
         self.begin([])
 
     def begin(self, prompts: Sequence[Prompt], more: int = 0) -> None:
@@ -90,36 +109,41 @@ class CompletedValues:
         jobs = [self._jobs[row] for row in sorted(self._jobs)]
         numbers: dict[State, int] = {}
         asked = [[numbers.setdefault(state, len(numbers)) for state in states(*job)] for job in jobs]
-        requests = self._requests(list(numbers))
-        self._reward.begin([response.prompt for response, _ in jobs] + [request.prompt for request in requests])
+        # The completions of each state are neighbours, as are the states of a response, for the prefix caches.
+        wanted = [(state, sample) for state in numbers for sample in range(self._samples)]
+        rows = range(len(jobs), len(jobs) + len(wanted))
+        self._reward.begin([response.prompt for response, _ in jobs] + [state.prompt for state, _ in wanted])
         for response, plan in jobs:
             self._reward.submit(response, replace(plan, game=None))
-        versions = {response.policy_version for response, _ in jobs}
-        for completed in self._rollout.generate(requests):
-            check_version(completed, max(versions))
-            self.generated += completed.n_tokens - completed.kept
+        version = max(response.policy_version for response, _ in jobs)
+        for completed in self._completed(dict(zip(rows, wanted, strict=True)), version):
             self._reward.submit(completed, CreditPlan())
         answers = self._reward.results()
-        rewards_SM = np.array([answers[request.row].score for request in requests]).reshape(-1, self._samples)
+        rewards_SM = np.array([answers[row].score for row in rows]).reshape(-1, self._samples)
         values_S, stderr_S = rewards_SM.mean(1), standard_errors(rewards_SM)
         return {
             response.row: with_values(answers[response.row], values_S[own], stderr_S[own])
             for (response, _), own in zip(jobs, asked, strict=True)
         }
 
-    def _requests(self, wanted: Sequence[State]) -> list[Request]:
-        """The requests of each state are neighbours, as are those of a response, for the engines' prefix caches."""
-        return [
-            Request(
-                row=len(self._jobs) + number * self._samples + sample,
-                prompt=state.prompt,
-                sample=sample,
-                seed=state.seed(self._seed, sample),
-                kept=state.kept,
-            )
-            for number, state in enumerate(wanted)
-            for sample in range(self._samples)
-        ]
+    def _completed(self, wanted: dict[int, tuple[State, int]], version: int) -> Iterator[Response]:
+        """A completion of each row's state, as it finishes: all first gaps are filled, then all second ones..."""
+        before = {row: state.runs[0] for row, (state, _) in wanted.items()}
+        for gap in range(max((state.gaps for state, _ in wanted.values()), default=0)):
+            requests = {
+                row: state.request(row, gap, before[row], self._seed, sample)
+                for row, (state, sample) in wanted.items()
+                if gap < state.gaps
+            }
+            for completed in self._rollout.generate(list(requests.values())):
+                row, state = completed.row, wanted[completed.row][0]
+                check_version(completed, version)
+                filled = completed.n_tokens - len(requests[row].after)
+                self.generated += filled - completed.kept
+                if gap + 1 == state.gaps:
+                    yield completed
+                else:
+                    before[row] = (*completed.token_ids[:filled], *state.runs[gap + 1])
 
 
 def states(response: Response, plan: CreditPlan) -> list[State]:
@@ -127,12 +151,26 @@ def states(response: Response, plan: CreditPlan) -> list[State]:
     if plan.game is None:
         return []
     assert plan.units is not None
-    ends = (0, *plan.units.ends)
-    sizes_C = plan.game.coalitions_Cn.sum(1)
-    beginnings_Cn = np.arange(len(plan.units)) < sizes_C[:, None]
-    assert (plan.game.coalitions_Cn == beginnings_Cn).all(), "only beginnings of a response can be completed"
-    kept = [response.token_ids[: ends[size]] for size in sizes_C]
-    return [State(response.prompt, tokens, response.policy_version) for tokens in (kept[0], *kept[2:])]
+    coalitions_Cn = np.delete(plan.game.coalitions_Cn, 1, axis=0)
+    return [
+        State(response.prompt, runs(response, plan.units, kept_n), response.policy_version) for kept_n in coalitions_Cn
+    ]
+
+
+def runs(response: Response, units: Units, kept_n: BoolArray) -> tuple[tuple[int, ...], ...]:
+    """The tokens of the kept units, with a gap between each run and the next; see `State`.
+
+    The EOS is kept with the last unit.
+    """
+    bounds = [*units.starts, response.n_tokens]
+    found: list[tuple[int, ...]] = [()]
+    for kept, unit in groupby(range(len(units)), key=lambda i: bool(kept_n[i])):
+        first, *rest = unit
+        if kept:
+            found[-1] = response.token_ids[bounds[first] : bounds[first + len(rest) + 1]]
+        else:
+            found.append(())
+    return tuple(found)
 
 
 def with_values(plain: Evaluation, values_S: FloatArray, stderr_S: FloatArray) -> Evaluation:

@@ -65,7 +65,7 @@ class Trainer:
         self._parsing = parsing
         self._config, self._prompts, self._credit = config, prompts, credit
         self._rollout, self._reward, self._learner = rollout, reward, learner
-        # Audits ask for more than the beginnings that can be completed.
+        # An audit asks for so many coalitions more that completing them would cost more than the step.
         self._can_audit = credit.plays_game and config.credit.value == "mask"
         kl = config.algorithm.kl
         self.kl: FixedKL | AdaptiveKL = (

@@ -245,6 +245,7 @@ def start_engines(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
         trust_remote_code=config.model.trust_remote_code,
         pool=config.cluster.rollout,
         sampling=config.task.sampling,
+        infill=config.model.policy.infill,
     )
     actor = ray.remote(RolloutWorker)
     for i in range(role.actors):

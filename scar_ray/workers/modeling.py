@@ -45,7 +45,7 @@ def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pa
 
 
 def _at(vectors_RLH: Tensor, place_RT: Tensor) -> Tensor:
-    """vectors_RLH[r, place_RT[r, t]]: (R, T, H), whole vectors copied (`gather` goes by elements, and is slow backward)."""
+    """vectors_RLH[r, place_RT[r, t]]: (R, T, H). Copies whole vectors; `gather` goes by elements, slow backward."""
     rows, length = vectors_RLH.shape[:2]
     offset_R1 = length * torch.arange(rows, device=place_RT.device).unsqueeze(1)
     return vectors_RLH.flatten(0, 1).index_select(0, (offset_R1 + place_RT).flatten()).unflatten(0, place_RT.shape)

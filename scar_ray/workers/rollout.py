@@ -32,6 +32,8 @@ class EngineOptions:
     trust_remote_code: bool
     pool: RolloutPoolConfig
     sampling: Sampling
+    infill: str = ""
+    """`PolicyConfig.infill`."""
 
 
 class RolloutWorker:
@@ -71,39 +73,58 @@ class RolloutWorker:
     def generate(self, requests: list[Request], sampling: Sampling | None = None) -> Iterator[Response]:
         """Yields the response to each request as it finishes. ValueError for a prompt that leaves too little room."""
         sampling = sampling or self._options.sampling
-        self._check_lengths(requests, sampling.max_new_tokens)
         engine = self._llm.llm_engine
         pending = {}
-        for request in requests:
+        read = [self._read(request) for request in requests]
+        rooms = [sampling.max_new_tokens - len(request.kept) - len(request.after) for request in requests]
+        for request, ids, room in zip(requests, read, rooms, strict=True):
+            self._check_length(request, len(ids), room)
+        for request, ids, room in zip(requests, read, rooms, strict=True):
+            if room < 1:  # what was written into earlier gaps has taken the room of this one
+                yield self._response(request, (), (), False)
+                continue
             key = str(request.row)
             pending[key] = request
-            given = {"prompt_token_ids": [*request.prompt.token_ids, *request.kept]}
-            engine.add_request(key, given, self._sampling(request, sampling))
+            engine.add_request(key, {"prompt_token_ids": ids}, self._sampling(request, sampling, room))
         while pending:
             started = time.perf_counter()
             finished = [output for output in engine.step() if output.finished]
             self._busy_s += time.perf_counter() - started
             for output in finished:
-                yield self._response(pending.pop(output.request_id), output.outputs[0])
+                yield self._written(pending.pop(output.request_id), output.outputs[0])
 
-    def _check_lengths(self, requests: list[Request], new: int) -> None:
+    def _read(self, request: Request) -> list[int]:
+        """What the policy goes on from."""
+        if not request.after:
+            return [*request.prompt.token_ids, *request.kept]
+        before, after = self._decode(request.kept), self._decode(request.after)
+        text = self._options.infill.format(prompt=request.prompt.text, before=before, after=after)
+        return list(self._tokenizer(text, verbose=False)["input_ids"])
+
+    def _check_length(self, request: Request, length: int, room: int) -> None:
         """vLLM would cut the response short without a word."""
-        for request in requests:
-            length = len(request.prompt.token_ids)
-            if length + new > self._context:
-                raise ValueError(
-                    f"prompt {request.prompt.index} has {length} tokens; with max_new_tokens={new} it "
-                    f"exceeds the engine's context of {self._context}; use shorter prompts or raise "
-                    "cluster.rollout.max_model_len"
-                )
+        if length + room <= self._context:
+            return
+        if request.after:
+            raise ValueError(
+                f"prompt {request.prompt.index}: model.policy.infill around it and its response has {length} tokens; "
+                f"with {room} to be filled in it exceeds the engine's context of {self._context}; raise "
+                "cluster.rollout.max_model_len or shorten prompts and responses"
+            )
+        new, prompt = room + len(request.kept), length - len(request.kept)
+        raise ValueError(
+            f"prompt {request.prompt.index} has {prompt} tokens; with max_new_tokens={new} it "
+            f"exceeds the engine's context of {self._context}; use shorter prompts or raise "
+            "cluster.rollout.max_model_len"
+        )
 
-    def _sampling(self, request: Request, sampling: Sampling) -> Any:
-        kept = len(request.kept)
+    def _sampling(self, request: Request, sampling: Sampling, room: int) -> Any:
+        least = 0 if request.after else max(0, sampling.min_new_tokens - len(request.kept))
         return self._params(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            min_tokens=max(0, sampling.min_new_tokens - kept),
-            max_tokens=sampling.max_new_tokens - kept,
+            min_tokens=least,
+            max_tokens=room,
             seed=request.seed,
             logprobs=0,
             flat_logprobs=True,
@@ -111,15 +132,22 @@ class RolloutWorker:
             stop_token_ids=[self._tokenizer.eos_token_id],
         )
 
-    def _response(self, request: Request, completion: Any) -> Response:
-        token_ids = (*request.kept, *completion.token_ids)
-        finished = completion.finish_reason == "stop"
+    def _written(self, request: Request, completion: Any) -> Response:
+        logprobs = completion.logprobs
+        sampled = [logprobs.logprobs[start] for start in logprobs.start_indices]
+        return self._response(request, tuple(completion.token_ids), sampled, completion.finish_reason == "stop")
+
+    def _response(self, request: Request, written: tuple[int, ...], logprobs: Sequence[float], ended: bool) -> Response:
+        """The response with what the policy wrote; the EOS after a gap is no part of it."""
+        if request.after and ended:
+            written, logprobs = written[:-1], logprobs[:-1]
+        token_ids = (*request.kept, *written, *request.after)
+        finished = token_ids[-1] == self._tokenizer.eos_token_id if request.after else ended
         content = token_ids[: len(token_ids) - int(finished)]
         text, spans = token_spans(content, self._decode)
         if finished:
             spans = (*spans, (len(text), len(text)))
-        logprobs, kept = completion.logprobs, len(request.kept)
-        sampled = [logprobs.logprobs[start] for start in logprobs.start_indices]
+        kept, after = len(request.kept), len(request.after)
         return Response(
             row=request.row,
             prompt=request.prompt,
@@ -128,7 +156,7 @@ class RolloutWorker:
             text=text,
             token_spans=tuple(spans),
             finished=finished,
-            logprobs_T=np.array([*[np.nan] * kept, *sampled], np.float32),
+            logprobs_T=np.array([*[np.nan] * kept, *logprobs, *[np.nan] * after], np.float32),
             policy_version=self._version,
             engine=self._name,
             kept=kept,

@@ -145,8 +145,12 @@ IMPOSSIBLE = {
         "algorithm.shaping.over_length_start=24 must be below task.sampling.max_new_tokens=24"
     ),
     "credit.value=complete": (
-        "credit.value=complete is for credits whose coalitions are beginnings of the response, credit=scar has others "
-        "or none; use credit=prefix, or credit.value=mask"
+        "credit.value=complete: the coalitions of credit=scar are no beginnings of the response, which the policy "
+        "could go on from; use credit=prefix, or set model.policy.infill for a policy that can fill gaps"
+    ),
+    'model.policy.infill="{prompt}{before}"': (
+        "model.policy.infill='{prompt}{before}' must hold {prompt}, {before} and {after} once each and nothing else in "
+        "braces; double the braces that are meant as such"
     ),
     "credit.estimator=shapley": (
         "credit.estimator=shapley can need 2^n coalitions for up to n=24 units (the smaller of "
@@ -179,6 +183,10 @@ def test_a_mistake_in_an_override_is_exactly_this_line(override: str, line: str)
 
 
 COMBINED = {
+    ("credit=sparse", "credit.value=complete"): (
+        "credit.value=complete is for credits with coalitions of a response's units, credit=sparse has none; use one "
+        "of credit=prefix, credit=scar, credit=ospo, or credit.value=mask"
+    ),
     ("credit=prefix_complete", "credit.masking=blank"): (
         "credit.masking=blank: credit.value=complete leaves nothing out; leave it out"
     ),

@@ -1,8 +1,8 @@
-"""Values by completion: against enumeration on a small Markov policy, their seeds, and what is asked of the pools."""
+"""Values by completion: against enumeration on a small Markov policy, gaps, seeds, and what is asked of the pools."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from make_response import make_response, words
 
 from scar_ray.config.schema import Config
 from scar_ray.credit.prefix import PrefixCredit
-from scar_ray.games import prefixes
+from scar_ray.games import choose, prefixes
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response, Units
 from scar_ray.trainer.agreement import StaleEngine
 from scar_ray.trainer.completion import CompletedValues, State, standard_errors
@@ -53,9 +53,23 @@ class MarkovRollout:
 
     def response(self, request: Request, engine: str = "rollout-0") -> Response:
         rng, tokens = np.random.default_rng(request.seed), list(request.kept)
-        while len(tokens) < LONGEST and END not in tokens:
+        while len(tokens) < LONGEST - len(request.after) and END not in tokens:
             tokens.append(int(rng.choice(3, p=NEXT[tokens[-1] if tokens else None])))
+        if request.after:
+            tokens = [*(token for token in tokens if token != END), *request.after]
         return response_of(tokens, request.row, request.prompt, self.version, engine, len(request.kept))
+
+
+class FillingRollout(MarkovRollout):
+    """Fills every gap with a token that tells the number of its gap, and ends what nothing follows."""
+
+    def generate(self, requests: Sequence[Request], sampling: object = None) -> Iterator[Response]:
+        self.asked += requests
+        for request in requests:
+            filled = [7] if request.after else [8, END]
+            yield response_of(
+                [*request.kept, *filled, *request.after], request.row, request.prompt, kept=len(request.kept)
+            )
 
 
 def response_of(
@@ -76,8 +90,10 @@ class Checker:
     def begin(self, prompts: Sequence[Prompt], more: int = 0) -> None:
         self.expected, self.scores = len(prompts) + more, {}
         self.gold: set[int] = set()
+        self.submitted: list[Response] = []
 
     def submit(self, response: Response, plan: CreditPlan) -> None:
+        self.submitted.append(response)
         assert plan.game is None
         assert response.row not in self.scores
         self.scores[response.row] = reward(response.token_ids)
@@ -98,10 +114,19 @@ def plan_of(response: Response) -> CreditPlan:
     return CreditPlan(Units(tuple(range(1, n + 1)), tuple(range(n)) if n > 1 else 0), prefixes(n))
 
 
-def evaluated(values: CompletedValues, responses: Sequence[Response]) -> list[Evaluation]:
+def shapley_of(response: Response) -> CreditPlan:
+    """All coalitions of the tokens."""
+    plan = plan_of(response)
+    assert plan.units is not None
+    return replace(plan, game=choose(plan.units.tree, "shapley", 2 ** len(plan.units)))
+
+
+def evaluated(
+    values: CompletedValues, responses: Sequence[Response], plan: Callable[[Response], CreditPlan] = plan_of
+) -> list[Evaluation]:
     values.begin([response.prompt for response in responses])
     for response in reversed(responses):
-        values.submit(response, plan_of(response))
+        values.submit(response, plan(response))
     found = values.results()
     return [found[row] for row in range(len(responses))]
 
@@ -152,15 +177,18 @@ def test_equal_beginnings_are_completed_once() -> None:
 
 
 def test_the_seed_is_that_of_run_step_prompt_beginning_and_number_and_no_responses() -> None:
-    state = State(PROMPT, (1,), 0)
-    others = [(state, 1, 0), (state, 0, 1), (State(OTHER, (1,), 0), 0, 0), (State(PROMPT, (1,), 1), 0, 0)]
-    others += [(State(PROMPT, kept, 0), 0, 0) for kept in [(), (2,), (1, 0), (1, 1)]]
+    state = State(PROMPT, ((1,), ()), 0)
+    others = [(state, 1, 0), (state, 0, 1), (State(OTHER, ((1,), ()), 0), 0, 0), (State(PROMPT, ((1,), ()), 1), 0, 0)]
+    others += [(State(PROMPT, (kept, ()), 0), 0, 0) for kept in [(), (2,), (1, 0), (1, 1)]]
+    gaps = [((1,), (2,)), ((1,), (2,), ()), ((), (1,)), ((), (1,), ()), ((1,), (1, 2), ()), ((1,), (1,), (2,))]
+    others += [(State(PROMPT, kept, 0), 0, 0) for kept in gaps]
     seeds = [state.seed(0, 0), *(one.seed(run, sample) for one, run, sample in others)]
-    assert len(set(seeds)) == len(seeds) == 9
+    seeds.append(State(PROMPT, ((1,), (2,), ()), 0).seed(0, 0, gap=1))
+    assert len(set(seeds)) == len(seeds) == 16
     it = bench(config({"seed": 0}))
     it.trainer.step(0)
     assert not {request.seed for request in it.rollout.asked} & {
-        State(request.prompt, (), 0).seed(0, sample) for request in it.rollout.asked for sample in range(9)
+        State(request.prompt, ((), ()), 0).seed(0, sample) for request in it.rollout.asked for sample in range(9)
     }
 
 
@@ -192,14 +220,51 @@ def test_what_needs_no_values_passes_through() -> None:
     assert checker.gold == {0}
 
 
-def test_only_beginnings_can_be_completed() -> None:
-    values = CompletedValues(chosen(2), MarkovRollout(), Checker())
-    values.begin([PROMPT])
-    plan = plan_of(RESPONSES[0])
-    backwards = replace(plan.game, coalitions_Cn=plan.game.coalitions_Cn[:, ::-1])
-    values.submit(RESPONSES[0], replace(plan, game=backwards))
-    with pytest.raises(AssertionError, match="only beginnings"):
-        values.results()
+FILLED = {
+    (): [8, 0],
+    (0,): [1, 8, 0],
+    (1,): [7, 2, 8, 0],
+    (2,): [7, 3, 0],
+    (0, 1): [1, 2, 8, 0],
+    (0, 2): [1, 7, 3, 0],
+    (1, 2): [7, 2, 3, 0],
+    (0, 1, 2): [1, 2, 3, 0],
+}
+"""What becomes of a response of three tokens and an end, by the tokens that are kept."""
+
+
+def test_kept_units_stay_in_place_and_every_gap_is_filled() -> None:
+    response, checker, rollout = response_of([1, 2, 3, END]), Checker(), FillingRollout()
+    values = CompletedValues(chosen(1), rollout, checker)
+    evaluated(values, [response], shapley_of)
+    game = shapley_of(response).game
+    order = [tuple(np.flatnonzero(row).tolist()) for row in np.delete(game.coalitions_Cn, 1, axis=0)]
+    assert sorted([*order, (0, 1, 2)]) == sorted(FILLED)
+    found = {one.row: list(one.token_ids) for one in checker.submitted}
+    assert found == {0: FILLED[0, 1, 2], **{1 + at: FILLED[kept] for at, kept in enumerate(order)}}
+    assert values.generated == sum((token in (7, 8)) + (token == 8) for kept in order for token in FILLED[kept])
+    told = {(request.kept, request.after) for request in rollout.asked}
+    assert ((), (2,)) in told, "the first gap is told what is kept behind it"
+    assert ((7, 2), ()) in told, "the second gap goes on from the first one's filling"
+    assert ((), (2, 3, END)) in told, "the end is kept with the last unit"
+
+
+def test_an_unfinished_response_ends_with_its_last_kept_unit() -> None:
+    response, checker = response_of([1, 2, 3]), Checker()
+    evaluated(CompletedValues(chosen(1), FillingRollout(), checker), [response], shapley_of)
+    assert [7, 2, 3] in [list(one.token_ids) for one in checker.submitted]
+    assert not any(END in one.token_ids for one in checker.submitted if one.token_ids[-1] == 3)
+
+
+def test_filled_gaps_depend_neither_on_engines_nor_on_what_else_is_asked() -> None:
+    whole = evaluated(CompletedValues(chosen(3), MarkovRollout(), Checker()), RESPONSES, shapley_of)
+    split = evaluated(CompletedValues(chosen(3), MarkovRollout(engines=3), Checker()), RESPONSES, shapley_of)
+    alone = [replace(RESPONSES[2], row=0)]
+    one_alone = evaluated(CompletedValues(chosen(3), MarkovRollout(), Checker()), alone, shapley_of)
+    assert len(whole[0].values_C) == 8
+    assert len(set(whole[0].values_C)) > 2
+    for one, other in zip([*whole, whole[2]], [*split, *one_alone], strict=True):
+        np.testing.assert_array_equal(one.values_C, other.values_C)
 
 
 def test_credits_of_a_training_step_telescope_over_the_values() -> None:

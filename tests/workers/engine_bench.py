@@ -48,6 +48,10 @@ class ReusableEngine(RolloutWorker):
         """Samples differently from now on."""
         self._options = dataclasses.replace(self._options, sampling=sampling)
 
+    def infill(self, text: str) -> None:
+        """Asks for what is missing by another text from now on."""
+        self._options = dataclasses.replace(self._options, infill=text)
+
     def score_with(self, options: RewardOptions) -> int:
         """Becomes a reward actor; nothing of what it was before is left. Returns the longest sequence it reads."""
         name = self._name

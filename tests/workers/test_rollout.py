@@ -141,6 +141,47 @@ def test_a_response_goes_on_from_the_tokens_that_are_kept(
     assert ray.get(engines[0].cached_tokens.remote([*range(5, 100)])) == 64, "whole blocks of a common beginning"
 
 
+def test_a_gap_is_filled_as_the_policy_answers_the_infilling_text(
+    engines: list[Any], policy: Path, responses: list[Any]
+) -> None:
+    """The middle third of each response is left out, the EOS kept with the last third."""
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    text = "fill {before}_{after}|{prompt}:"
+    ray.get([engine.infill.remote(text) for engine in engines])
+    asked = [
+        replace(request, kept=one.token_ids[: one.n_content // 3], after=one.token_ids[2 * one.n_content // 3 :])
+        for request, one in zip(bench.requests(PROMPTS, samples=4), responses, strict=True)
+    ]
+    filled = bench.generate(engines, asked)
+    reference = load_policy(str(policy), "float32", False)
+    written = []
+    for request, one, whole in zip(asked, filled, responses, strict=True):
+        middle = one.token_ids[one.kept : one.n_tokens - len(request.after)]
+        assert one.token_ids == (*request.kept, *middle, *request.after)
+        assert one.n_tokens <= 24
+        assert one.finished == whole.finished
+        assert one.text == tokenizer.decode(one.token_ids, skip_special_tokens=True)
+        read = text.format(
+            prompt=request.prompt.text,
+            before=tokenizer.decode(request.kept),
+            after=tokenizer.decode(request.after, True),
+        )
+        answer = replace(
+            one,
+            prompt=replace(one.prompt, token_ids=tuple(tokenizer(read)["input_ids"])),
+            token_ids=middle,
+            logprobs_T=one.logprobs_T[one.kept : one.n_tokens - len(request.after)],
+        )
+        assert np.isnan(one.logprobs_T).sum() == len(request.kept) + len(request.after)
+        written += [answer] if middle else []
+    assert len({one.n_tokens for one in written}) > 3
+    plain = Sampling(max_new_tokens=24, temperature=0.7)
+    assert bench.gap(bench.logprobs(written), bench.reference_logprobs(reference, written, plain, EOS)) < 1e-4
+    assert bench.tokens(bench.generate(engines[:1], asked[::-1])) == bench.tokens(filled)
+    full = [replace(asked[0], kept=(5,) * 20, after=(6,) * 4)]
+    assert bench.tokens(bench.generate(engines[:1], full)) == [(*full[0].kept, *full[0].after)], "no room is left"
+
+
 def test_responses_arrive_in_the_order_in_which_they_finish(engines: list[Any]) -> None:
     pool = RayRolloutPool(engines[:1], ["rollout-0"])
     arrived = list(pool.generate(bench.requests(PROMPTS, samples=4)))
