@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "records": {"games"},
     "text": {"games", "records"},
     "credit": {"games", "records", "text"},
-    "analysis": {"games", "records", "text", "credit", "config", "tasks", "report", "scoring", "parsing"},
+    "analysis": {"games", "records", "text", "credit", "config", "tasks", "report", "scoring", "parsing", "trainer"},
     "parsing": {"games", "records", "text"},
     "config": {"games", "objectives", "records", "text", "credit", "parsing"},
     "planning": {"games", "records", "text", "credit", "config"},

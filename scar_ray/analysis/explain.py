@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scar_ray.analysis.completing import LocalPolicy, LocalScores
 from scar_ray.analysis.explanation import ExplainedToken, ExplainedUnit, Explanation
 from scar_ray.analysis.loading import load_reward_model, source
 from scar_ray.config.errors import UserError
@@ -42,6 +43,7 @@ _MODEL_KEYS = (
     "cluster.reward.engine",
     "cluster.reward.memory_gib",
 )
+_POLICY_KEYS = ("model.policy.dtype", "model.policy.infill", "task.sampling.")
 
 
 def explain(
@@ -52,6 +54,7 @@ def explain(
     *,
     overrides: Sequence[str] = (),
     device: str = "cpu",
+    policy: str | None = None,
 ) -> list[Explanation]:
     """The score of one response, shared out: one explanation for each method of `credit`, in that order.
 
@@ -64,10 +67,14 @@ def explain(
     `model.reward.append_eos=false`. Units are cut from the text; only a model that was loaded for a policy with its
     tokenizer cuts token ids, as training does.
 
+    `policy` is a folder or a name on the hub, for credits by completion (`credit=prefix_complete`): it writes the
+    responses that are values there, as `task.sampling.KEY` says, and the response is cut into its tokens; see
+    `scar_ray.trainer.completion`. The response counts as ended by the policy's EOS.
+
     ValueError, in one line, for a model that cannot be used, a wrong key, or a response without tokens, too long for
     the model or without a finite score.
     """
-    return Explainer(reward_model, credit, overrides=overrides, device=device).explain(prompt, response)
+    return Explainer(reward_model, credit, overrides=overrides, device=device, policy=policy).explain(prompt, response)
 
 
 def explain_many(
@@ -77,13 +84,14 @@ def explain_many(
     *,
     overrides: Sequence[str] = (),
     device: str = "cpu",
+    policy: str | None = None,
 ) -> Iterator[list[Explanation]]:
     """`explain` for each (prompt, response) of `pairs`, one after another as they are asked for.
 
     The model is loaded once, at once. All coalitions of a response are one batch, so its numbers are those of
     `explain` whatever else is in `pairs`.
     """
-    explainer = Explainer(reward_model, credit, overrides=overrides, device=device)
+    explainer = Explainer(reward_model, credit, overrides=overrides, device=device, policy=policy)
     return (explainer.explain(prompt, response) for prompt, response in pairs)
 
 
@@ -94,6 +102,58 @@ class _Method:
     word: str
     method: CreditMethod
     model: RewardModel | FunctionReward
+    policy: LocalPolicy | None
+    """Where values are completions."""
+    config: Config
+
+    @property
+    def tokenizer(self) -> Any:
+        """What cuts the response into its tokens."""
+        return self.model.tokenizer if self.policy is None else self.policy.tokenizer
+
+    def record(self, prompt: str, text: str) -> Response:
+        """The response in tokens, and the EOS where the model reads one or a policy has written it."""
+        tokenizer = self.tokenizer
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids, spans = tuple(encoded["input_ids"]), token_ranges(encoded["offset_mapping"], len(text))
+        if not ids:
+            whose = "reward model" if self.policy is None else "policy"
+            raise UserError(f"response {text!r}: the {whose}'s tokenizer finds no token in it; it must hold text")
+        eos = (tokenizer.eos_token_id,)
+        finished = (self.policy is not None or self.model.appends_eos) and ids[-1:] != eos
+        if finished:
+            ids, spans = ids + eos, (*spans, (len(text), len(text)))
+        longest = self.config.task.sampling.max_new_tokens
+        if self.policy is not None and len(ids) > longest:
+            raise UserError(
+                f"response {text!r}: has {len(ids)} tokens of the policy with its EOS, over "
+                f"task.sampling.max_new_tokens={longest}, as long as it writes; raise that"
+            )
+        return Response(
+            row=0,
+            prompt=Prompt(0, tuple(tokenizer(prompt, verbose=False)["input_ids"]), prompt),
+            sample=0,
+            token_ids=ids,
+            text=text,
+            token_spans=spans,
+            finished=finished,
+            logprobs_T=np.zeros(len(ids), np.float32),
+            policy_version=0,
+            engine="",
+        )
+
+    def evaluated(self, response: Response, plan: CreditPlan) -> tuple[Evaluation, Workload]:
+        """The answers to the plan, and what they took."""
+        if self.policy is None:
+            [evaluation], work = self.model.evaluate([(response, plan)])
+            return evaluation, work
+        from scar_ray.trainer.completion import CompletedValues
+
+        scores = LocalScores(self.model)
+        values = CompletedValues(self.config, self.policy, scores)
+        values.begin([response.prompt])
+        values.submit(response, plan)
+        return values.results()[0], scores.work
 
 
 class Explainer:
@@ -106,17 +166,19 @@ class Explainer:
         *,
         overrides: Sequence[str] = (),
         device: str = "cpu",
+        policy: str | None = None,
     ) -> None:
         words = (credit,) if isinstance(credit, str) else tuple(credit)
         is_folder = isinstance(reward_model, str | Path)
         named = source(str(reward_model)) if is_folder else []
         configs = [load([f"credit={word}", *named, *overrides]) for word in words]
-        _check_keys(overrides, (*_CREDIT_KEYS, *_MODEL_KEYS) if is_folder else _CREDIT_KEYS)
-        if any(config.credit.value == "complete" for config in configs):
-            raise UserError(
-                "credit.value=complete: a policy must complete the response, an explanation has only the reward; use "
-                "credit.value=mask, or look at the samples in the report of a run"
-            )
+        keys = (*_CREDIT_KEYS, *_MODEL_KEYS) if is_folder else _CREDIT_KEYS
+        _check_keys(overrides, (*keys, *_POLICY_KEYS) if policy else keys)
+        completed = [config for config in configs if config.credit.value == "complete"]
+        if completed and not policy:
+            raise UserError("credit.value=complete: a policy must complete the response; name it with --policy")
+        if policy and not completed:
+            raise UserError(f"policy {policy}: only credit.value=complete asks a policy; leave it out")
         attention = any(config.credit.method == "abc" for config in configs)
         if isinstance(reward_model, str | Path):
             model: RewardModel | FunctionReward = load_reward_model(
@@ -126,15 +188,23 @@ class Explainer:
             raise ValueError("credit=abc: the reward model was loaded without attention; load it with attention=True")
         else:
             model = reward_model
-        self._tokenizer, self._appends_eos = model.tokenizer, model.appends_eos
-        if not self._tokenizer.is_fast:
-            raise ValueError(
-                "the reward model's tokenizer does not know the characters of its tokens; save it with tokenizer.json"
-            )
+        writer = LocalPolicy(policy, completed[0], device) if policy else None
         self._methods = [
-            _Method(word, _built(config), model.masked(config.credit.masking))
+            _Method(
+                word,
+                _built(config),
+                model.masked(config.credit.masking),
+                writer if config.credit.value == "complete" else None,
+                config,
+            )
             for word, config in zip(words, configs, strict=True)
         ]
+        for method in self._methods:
+            if not method.tokenizer.is_fast:
+                whose = "reward model" if method.policy is None else "policy"
+                raise ValueError(
+                    f"the {whose}'s tokenizer does not know the characters of its tokens; save it with tokenizer.json"
+                )
 
     def explain(self, prompt: str, response: str) -> list[Explanation]:
         """One explanation for each method. UserError where the response cannot be scored."""
@@ -143,36 +213,12 @@ class Explainer:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"{name}: character {error.start} is half of a surrogate pair; remove it") from None
-        record = self._record(prompt, response)
-        return [self._explained(method, record) for method in self._methods]
-
-    def _record(self, prompt: str, text: str) -> Response:
-        """The response in the reward model's own tokens, and the EOS where the model reads one."""
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids, spans = tuple(encoded["input_ids"]), token_ranges(encoded["offset_mapping"], len(text))
-        if not ids:
-            raise UserError(f"response {text!r}: the reward model's tokenizer finds no token in it; it must hold text")
-        eos = (self._tokenizer.eos_token_id,)
-        finished = self._appends_eos and ids[-1:] != eos
-        if finished:
-            ids, spans = ids + eos, (*spans, (len(text), len(text)))
-        return Response(
-            row=0,
-            prompt=Prompt(0, tuple(self._tokenizer(prompt, verbose=False)["input_ids"]), prompt),
-            sample=0,
-            token_ids=ids,
-            text=text,
-            token_spans=spans,
-            finished=finished,
-            logprobs_T=np.zeros(len(ids), np.float32),
-            policy_version=0,
-            engine="",
-        )
+        return [self._explained(method, method.record(prompt, response)) for method in self._methods]
 
     def _explained(self, method: _Method, response: Response) -> Explanation:
         started = time.perf_counter()
         plan = method.method.plan(response)
-        evaluation, work = _evaluated(method.model, response, plan)
+        evaluation, work = _evaluated(method, response, plan)
         score = SequenceScore(method.method.score(response, plan, evaluation), 1.0, 0.0)
         rewards = method.method.assign(response, plan, evaluation, score)
         seconds = time.perf_counter() - started
@@ -187,7 +233,7 @@ class Explainer:
             estimator=None if game is None else game.estimator,
             units=_units(response, rewards),
             tree=rewards.units.tree,
-            tokens=_tokens(response, rewards, str(self._tokenizer.eos_token)),
+            tokens=_tokens(response, rewards, str(method.tokenizer.eos_token)),
             finished=response.finished,
             asked=work.asked,
             evaluated=work.unique,
@@ -203,21 +249,18 @@ def _built(config: Config) -> CreditMethod:
     return build(**config.credit.method_options(), parser=parser)
 
 
-def _evaluated(
-    model: RewardModel | FunctionReward, response: Response, plan: CreditPlan
-) -> tuple[Evaluation, Workload]:
+def _evaluated(method: _Method, response: Response, plan: CreditPlan) -> tuple[Evaluation, Workload]:
     """The answers to the plan, and what they took. UserError where the model cannot score the response."""
     from scar_ray.scoring import SampleFailed, name_of
 
     try:
-        [evaluation], work = model.evaluate([(response, plan)])
+        return method.evaluated(response, plan)
     except SampleFailed as error:
         # The advice speaks of how a run samples; there is none here.
         reason, _, advice = str(error).removeprefix(f"{name_of(response)}: ").partition("; ")
         shorter = "; shorten the prompt or the response" if advice else ""
         text = response.text if len(response.text) <= 60 else response.text[:59] + "…"
         raise UserError(f"response {text!r}: {reason}{shorter}") from None
-    return evaluation, work
 
 
 def _units(response: Response, rewards: TokenRewards) -> tuple[ExplainedUnit, ...]:

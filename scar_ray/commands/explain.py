@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reward-model", required=True, metavar="M", help="folder, name on the hub, or FILE.py:FUNCTION"
     )
+    parser.add_argument(
+        "--policy", metavar="M", help="credit=prefix_complete: what completes the response; folder or name on the hub"
+    )
     parser.add_argument("--prompt", metavar="TEXT", help="what the response answers; read as it stands, may be empty")
     parser.add_argument("--response", metavar="TEXT", help="begins with its own white space, if any")
     parser.add_argument("--file", type=Path, metavar="FILE", help="many: .jsonl(.gz) with columns prompt, response")
@@ -77,7 +80,9 @@ def _explainer(parsed: argparse.Namespace) -> Explainer:
             words += value.split(",")
         else:
             overrides.append(text)
-    return Explainer(parsed.reward_model, words or "scar_span", overrides=overrides, device=parsed.device)
+    return Explainer(
+        parsed.reward_model, words or "scar_span", overrides=overrides, device=parsed.device, policy=parsed.policy
+    )
 
 
 def _explanations(explainer: Explainer, pairs: Sequence[Pair]) -> Iterator[list[Explanation]]:

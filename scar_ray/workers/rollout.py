@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
 from scar_ray.config.schema import RolloutPoolConfig, Sampling
 from scar_ray.records import Request, Response
-from scar_ray.text.offsets import token_spans
+from scar_ray.text.writing import Writing
 from scar_ray.workers.errors import ActorFailed, explain
 
 
@@ -50,6 +49,7 @@ class RolloutWorker:
 
         self._name, self._options = name, options
         self._tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
+        self._writing = Writing(self._tokenizer, options.infill)
         self._params = SamplingParams
         model = AutoConfig.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
         context = getattr(model, "max_position_embeddings", None) or options.pool.max_model_len
@@ -75,7 +75,7 @@ class RolloutWorker:
         sampling = sampling or self._options.sampling
         engine = self._llm.llm_engine
         pending = {}
-        read = [self._read(request) for request in requests]
+        read = [self._writing.read(request) for request in requests]
         rooms = [sampling.max_new_tokens - len(request.kept) - len(request.after) for request in requests]
         for request, ids, room in zip(requests, read, rooms, strict=True):
             self._check_length(request, len(ids), room)
@@ -92,14 +92,6 @@ class RolloutWorker:
             self._busy_s += time.perf_counter() - started
             for output in finished:
                 yield self._written(pending.pop(output.request_id), output.outputs[0])
-
-    def _read(self, request: Request) -> list[int]:
-        """What the policy goes on from."""
-        if not request.after:
-            return [*request.prompt.token_ids, *request.kept]
-        before, after = self._decode(request.kept), self._decode(request.after)
-        text = self._options.infill.format(prompt=request.prompt.text, before=before, after=after)
-        return list(self._tokenizer(text, verbose=False)["input_ids"])
 
     def _check_length(self, request: Request, length: int, room: int) -> None:
         """vLLM would cut the response short without a word."""
@@ -135,35 +127,12 @@ class RolloutWorker:
     def _written(self, request: Request, completion: Any) -> Response:
         logprobs = completion.logprobs
         sampled = [logprobs.logprobs[start] for start in logprobs.start_indices]
-        return self._response(request, tuple(completion.token_ids), sampled, completion.finish_reason == "stop")
+        return self._response(request, completion.token_ids, sampled, completion.finish_reason == "stop")
 
-    def _response(self, request: Request, written: tuple[int, ...], logprobs: Sequence[float], ended: bool) -> Response:
-        """The response with what the policy wrote; the EOS after a gap is no part of it."""
-        if request.after and ended:
-            written, logprobs = written[:-1], logprobs[:-1]
-        token_ids = (*request.kept, *written, *request.after)
-        finished = token_ids[-1] == self._tokenizer.eos_token_id if request.after else ended
-        content = token_ids[: len(token_ids) - int(finished)]
-        text, spans = token_spans(content, self._decode)
-        if finished:
-            spans = (*spans, (len(text), len(text)))
-        kept, after = len(request.kept), len(request.after)
-        return Response(
-            row=request.row,
-            prompt=request.prompt,
-            sample=request.sample,
-            token_ids=token_ids,
-            text=text,
-            token_spans=tuple(spans),
-            finished=finished,
-            logprobs_T=np.array([*[np.nan] * kept, *logprobs, *[np.nan] * after], np.float32),
-            policy_version=self._version,
-            engine=self._name,
-            kept=kept,
+    def _response(self, request: Request, written: Sequence[int], logprobs: Sequence[float], ended: bool) -> Response:
+        return self._writing.response(
+            request, written, logprobs, ended=ended, policy_version=self._version, engine=self._name
         )
-
-    def _decode(self, token_ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     # vLLM's weight-transfer protocol, one method for one method
 

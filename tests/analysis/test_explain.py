@@ -226,7 +226,7 @@ def test_nothing_of_ray_is_imported_and_the_package_itself_stays_light(reward_fo
         (
             "prefix_complete",
             [],
-            "credit.value=complete: a policy must complete the response, .*; use .*",
+            "credit.value=complete: a policy must complete the response; name it with --policy",
         ),
         ("scar_span", ["model.reward.path=x"], "model.reward.path: has no effect .*; leave it out"),
         ("scar_span", ["credit.masking=mask"], "credit.masking=mask: the tokenizer of .* has no mask token; use .*"),

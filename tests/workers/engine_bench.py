@@ -50,7 +50,7 @@ class ReusableEngine(RolloutWorker):
 
     def infill(self, text: str) -> None:
         """Asks for what is missing by another text from now on."""
-        self._options = dataclasses.replace(self._options, infill=text)
+        self._writing = dataclasses.replace(self._writing, infill=text)
 
     def score_with(self, options: RewardOptions) -> int:
         """Becomes a reward actor; nothing of what it was before is left. Returns the longest sequence it reads."""
