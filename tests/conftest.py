@@ -29,12 +29,12 @@ STACK = ("tests/workers/", "tests/launch/", "tests/supervised/")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests run side by side, those of the real stack share one process and its cluster; others go by file."""
+    """Where tests run side by side, each folder of the real stack has one process and its cluster; others go by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "stack" if nodeid.startswith(STACK) else nodeid.partition("::")[0]
+            return next((folder for folder in STACK if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
     return Scheduling(config, log)
 

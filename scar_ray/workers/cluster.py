@@ -91,6 +91,13 @@ def session(cluster: ClusterConfig) -> Iterator[None]:
             f"cluster.address={address}: no Ray cluster answers there ({reason}); start one with `ray start --head` "
             "(its token belongs into RAY_AUTH_TOKEN or ~/.ray/auth_token), or leave the address out for a local one"
         ) from error
+    except Exception as error:  # what Ray raises here has no type of its own
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start on this machine in the 30 s that it gives itself: the machine is too busy, or has too little "
+            "memory; try again when it has less to do, or start Ray with `ray start --head` and set cluster.address=auto"
+        ) from error
     try:
         yield
     finally:

@@ -167,3 +167,19 @@ def test_a_failed_start_names_the_actor_and_leaves_nothing_behind(
         with pytest.raises(ray.exceptions.RayActorError):
             ray.get(handle.ready.remote(), timeout=60)
     assert removed(groups[0])
+
+
+def test_a_ray_that_does_not_start_in_its_time_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives up with an Exception of no type of its own; others pass as they are."""
+    told = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
+
+    def init(**_options: Any) -> None:
+        raise Exception(told)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=r"^Ray did not start on this machine in the 30 s .*; try again when .*=auto$"):
+        cluster.session(load([]).cluster).__enter__()
+    told = "something else"
+    with pytest.raises(Exception, match=r"^something else$"):
+        cluster.session(load([]).cluster).__enter__()
