@@ -95,8 +95,9 @@ def session(cluster: ClusterConfig) -> Iterator[None]:
         if "timed out during startup" not in str(error):
             raise
         raise UserError(
-            "Ray did not start on this machine in the 30 s that it gives itself: the machine is too busy, or has too little "
-            "memory; try again when it has less to do, or start Ray with `ray start --head` and set cluster.address=auto"
+            "Ray did not start on this machine in the 30 s that it gives itself: the machine is too busy, or has too "
+            "little memory; try again when it has less to do, or start Ray with `ray start --head` and set "
+            "cluster.address=auto"
         ) from error
     try:
         yield
