@@ -29,7 +29,7 @@ STACK = ("tests/workers/", "tests/launch/", "tests/supervised/")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests run side by side, a folder of the real stack shares one process and its cluster; others go by file."""
+    """Where tests run side by side, each folder of the real stack in one process with one cluster; others by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
