@@ -92,6 +92,8 @@ class TaskConfig(Section):
     """product_search, product_rewrites: the catalogue; `train` and `test` are judgements of its products."""
     keep_query: bool = False
     """The same: the response is added to the query that is searched, and does not take its place."""
+    mistakes: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """arithmetic: share of wrong steps in the demonstrations, for a policy that has something to unlearn."""
     prompt_tokens_min: Count = 4
     """demo, imdb: fewest tokens of a text that make a prompt."""
     prompt_tokens_max: Count = 8

@@ -25,6 +25,8 @@ LARGEST = 20
 FEWEST_STEPS, MOST_STEPS = 3, 5
 MOST_ADDED = 9
 """Largest number that a step adds or takes away."""
+OFF_BY = 3
+"""Most that a demonstrated mistake is off by."""
 ARITHMETIC_PROBLEMS = {"train": (1, 20_000), "test": (2, 1_000)}
 """Seed and number of the problems of `task=arithmetic`."""
 
@@ -55,6 +57,26 @@ class Problem:
     def worked(self) -> str:
         """The completion to learn from."""
         return "".join(f"\n{line}" for line in self.lines)
+
+    def worked_with_mistakes(self, rng: np.random.Generator, share: float) -> str:
+        """The same, each step with another result with that probability; what follows goes on from what is written.
+
+        The result is off by at most `OFF_BY`, and all that follows stays in the range of numbers; where no other
+        result does, the step is right.
+        """
+        value, text = self.first, ""
+        for step, added in enumerate(self.added):
+            right = value + added
+            ahead = list(accumulate(self.added[step + 1 :], initial=0))
+            possible = [
+                right + off
+                for off in range(-OFF_BY, OFF_BY + 1)
+                if off and all(0 <= right + off + more <= LARGEST for more in ahead)
+            ]
+            written = int(rng.choice(possible)) if possible and rng.random() < share else right
+            text += f"\n{value} {_signed(added)} = {written}"
+            value = written
+        return text
 
     @property
     def answer(self) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
 
+import numpy as np
+
 from scar_ray.config.errors import UserError
 from scar_ray.config.schema import DataSource, Part, TaskConfig
 from scar_ray.tasks.arithmetic import ARITHMETIC_PROBLEMS, problems
@@ -49,7 +51,9 @@ def load_demonstrations(task: TaskConfig, part: Part) -> list[Demonstration]:
     where, source = task.source(part)
     if task.name == "arithmetic":
         seed, count = ARITHMETIC_PROBLEMS[where.rpartition("_")[2].rpartition(".")[2]]
-        return [Demonstration(one.prompt, one.worked) for one in problems(seed, min(count, source.limit or count))]
+        rng = np.random.default_rng([seed, count])
+        asked = problems(seed, min(count, source.limit or count))
+        return [Demonstration(one.prompt, one.worked_with_mistakes(rng, task.mistakes)) for one in asked]
     return [Demonstration(prompt, completion) for prompt, (completion,) in _read(task, where, source, ("completion",))]
 
 

@@ -14,6 +14,8 @@ from scar_ray.config.preflight import preflight_supervised
 from scar_ray.credit.prefix import PrefixCredit
 from scar_ray.records import Prompt, Response, Sample, TokenRewards, Units
 from scar_ray.tasks.arithmetic import (
+    LARGEST,
+    OFF_BY,
     Problem,
     correct,
     final_number,
@@ -53,6 +55,33 @@ def test_problems_are_read_back_and_their_worked_answers_are_right(seed: int) ->
         assert 0 <= int(result) <= 20
     assert correct([Sample(problem.prompt, problem.worked, {})]) == [1.0]
     assert first_wrong_line(problem, problem.worked) is None
+
+
+def test_demonstrated_mistakes_are_as_many_as_asked_and_what_follows_goes_on_from_them() -> None:
+    rng, wrong, steps = np.random.default_rng(0), 0, 0
+    for problem in problems(3, 400):
+        assert problem.worked_with_mistakes(rng, 0.0) == problem.worked
+        value = problem.first
+        for added, line in zip(problem.added, problem.worked_with_mistakes(rng, 0.2).split("\n")[1:], strict=True):
+            left, written = line.split(" = ")
+            assert eval(left) == value + added
+            assert left.startswith(f"{value} ")
+            assert abs(int(written) - value - added) <= OFF_BY
+            assert 0 <= int(written) <= LARGEST
+            wrong, steps, value = wrong + (int(written) != value + added), steps + 1, int(written)
+    assert wrong / steps == pytest.approx(0.2, abs=0.03)
+
+
+def test_demonstrations_have_the_mistakes_that_the_task_asks_for() -> None:
+    whole, some = (
+        load_demonstrations(load(["task=arithmetic", f"task.mistakes={share}"]).task, "train") for share in (0, 0.3)
+    )
+    assert [one.prompt for one in whole] == [one.prompt for one in some]
+    rewards = [np.mean(correct([Sample(one.prompt, one.completion, {}) for one in rows])) for rows in (whole, some)]
+    assert rewards[0] == 1.0
+    assert 0.2 < rewards[1] < 0.6
+    again = load_demonstrations(load(["task=arithmetic", "task.mistakes=0.3"]).task, "train")
+    assert some == again
 
 
 def test_the_reward_is_about_the_last_number_alone() -> None:
