@@ -1,6 +1,6 @@
 """Sparse rewards, GRPO and credit by completion on sums in steps, at equal generated tokens.
 
-    scar-ray sft task=arithmetic
+    scar-ray sft task=arithmetic task.mistakes=0.15 sft.epochs=2
     python benchmarks/complete_value.py --policy models/arithmetic/policy --out runs/complete_value
 
 Every run is a `scar-ray train` command, printed before it runs; what is done already is not run again, so that the
@@ -27,6 +27,7 @@ METHODS = {
         "credit=sparse",
         "algorithm.batch.prompts=64",
         "algorithm.batch.samples=1",
+        "algorithm.batch.minibatch=64",
         "algorithm.kl.place=loss",
     ),
     "grpo, sparse": (
@@ -34,6 +35,7 @@ METHODS = {
         "credit=sparse",
         "algorithm.batch.prompts=16",
         "algorithm.batch.samples=4",
+        "algorithm.batch.minibatch=64",
     ),
     "grpo, prefix_complete": (
         "algorithm=grpo",
@@ -43,17 +45,16 @@ METHODS = {
         "algorithm.group.tokens=ordered",
         "algorithm.batch.prompts=4",
         "algorithm.batch.samples=4",
+        "algorithm.batch.minibatch=16",
     ),
 }
-"""What differs: a completed response costs about four others, so a step has a quarter of the responses."""
+"""What differs: a completed response costs about four others, so a step, one update, has a quarter of the responses."""
 COMMON = (
     "task=arithmetic",
-    "algorithm.batch.minibatch=16",
     "algorithm.epochs=1",
-    "algorithm.optimizer.lr=2e-4",
     "algorithm.kl.coef=0.01",
     "cluster.learner.micro_batch=16",
-    "eval.prompts=200",
+    "eval.prompts=300",
     "trainer.tensorboard=false",
     "trainer.checkpoint_every=1000",
 )
@@ -64,12 +65,17 @@ def main() -> None:
     parser.add_argument("--policy", type=Path, required=True, help="folder that `scar-ray sft task=arithmetic` wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "complete_value")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--every", type=int, default=20, help="steps between evaluations")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     runs = [(method, seed, train(arguments, method, seed)) for seed in range(arguments.seeds) for method in METHODS]
-    result = {"steps": arguments.steps, "runs": [read(method, seed, run) for method, seed, run in runs]}
+    result = {
+        "steps": arguments.steps,
+        "lr": arguments.lr,
+        "runs": [read(method, seed, run) for method, seed, run in runs],
+    }
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "complete_value.json").write_text(json.dumps(result, indent=1) + "\n")
     write_report(result, arguments.results)
@@ -81,6 +87,7 @@ def train(arguments: argparse.Namespace, method: str, seed: int) -> Path:
     own = [
         f"model.policy.path={arguments.policy.absolute()}",
         f"seed={seed}",
+        f"algorithm.optimizer.lr={arguments.lr:g}",
         f"trainer.steps={arguments.steps}",
         f"eval.every={arguments.every}",
     ]

@@ -21,6 +21,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -187,9 +188,14 @@ def cluster(runs: Path) -> Iterator[str]:
         yield address
         return
     log = runs / "cluster.log"
+    with socket.create_server(("", 0)) as free:  # the agent's own port is taken where another Ray runs
+        agent = f"--dashboard-agent-listen-port={free.getsockname()[1]}"
     with log.open("wb") as out:
         head = subprocess.Popen(
-            [str(ROOT / "launch/start_node.sh"), "head", "--block"], stdout=out, stderr=out, start_new_session=True
+            [str(ROOT / "launch/start_node.sh"), "head", agent, "--block"],
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + _START_S
