@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from scar_ray import scoring
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.scoring import EncodedReward, FunctionReward, RewardModel, SampleFailed, Workload
-from scar_ray.scoring.engines import Measured
-from scar_ray.workers.pooling import PoolingReward, VllmPooling
+from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.workers.reward_tasks import Job
+
+if TYPE_CHECKING:
+    from scar_ray.scoring.engines import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class RewardWorker:
 
     def ready(self, engine: EngineName | None = None) -> str:
         """Returns the actor's name once it has loaded, and computes coalitions by that engine from then on."""
-        if engine is not None and isinstance(self._reward, RewardModel):
+        if engine is not None and isinstance(self._reward, scoring.RewardModel):
             self._reward.use_engine(engine)
         return self._name
 
@@ -63,7 +66,7 @@ class RewardWorker:
 
     def measure(self, response: Response, plan: CreditPlan) -> Measured | None:
         """How long the model's engines take for such a response; None where it is too long for the model."""
-        assert isinstance(self._reward, RewardModel)
+        assert isinstance(self._reward, scoring.RewardModel)
         try:
             return self._reward.measure_engines(response, plan)
         except SampleFailed:  # one of full length may be; those of the run say so when they are
@@ -88,19 +91,24 @@ class RewardWorker:
 
     def close(self) -> None:
         """Ends the worker processes of a tensor-parallel vLLM engine on CPU; they would outlive a kill."""
+        from scar_ray.workers.pooling import PoolingReward
+
         if isinstance(self._reward, PoolingReward):
             self._reward.close()
 
 
-def load_reward(options: RewardOptions) -> EncodedReward | FunctionReward:
+def load_reward(options: RewardOptions) -> scoring.EncodedReward | scoring.FunctionReward:
+    """What scores the responses. Models and engines are imported here, not by who starts the actor."""
     if options.model.function:
-        return FunctionReward(
+        return scoring.FunctionReward(
             options.model,
             masking=options.masking,
             batch_texts=options.batch_texts,
             parallel_calls=options.parallel_calls,
         )
     if options.engine == "vllm":
+        from scar_ray.workers.pooling import PoolingReward, VllmPooling
+
         engine = VllmPooling(
             options.model,
             device=options.device,
@@ -116,7 +124,7 @@ def load_reward(options: RewardOptions) -> EncodedReward | FunctionReward:
             masking=options.masking,
             trust_remote_code=options.trust_remote_code,
         )
-    return RewardModel(
+    return scoring.RewardModel(
         options.model,
         policy_tokenizer=options.policy_tokenizer,
         masking=options.masking,
