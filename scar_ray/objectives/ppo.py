@@ -94,7 +94,7 @@ def _in_parts(function: Callable[..., Tensor], logits_BTV: Tensor, *arrays_B: Te
     pass, where keeping them would hold several (B, T, V) tensors.
     """
     rows = max(1, PART_LOGITS // logits_BTV[0].numel())
-    parts = zip(*(array.split(rows) for array in (logits_BTV, *arrays_B)), strict=True)
+    parts = zip(*(torch.split(array, rows) for array in (logits_BTV, *arrays_B)), strict=True)
     if not (torch.is_grad_enabled() and logits_BTV.requires_grad):
         return torch.cat([function(*part) for part in parts])
     return torch.cat([checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False) for part in parts])
