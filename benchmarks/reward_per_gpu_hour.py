@@ -40,7 +40,6 @@ from scar_ray.config.overrides import expand_sweep
 ROOT = Path(__file__).resolve().parents[1]
 _OWN = ("methods", "seeds", "first_seed", "out", "jobs", "settings", "baseline")
 _START_S = 120.0
-_NO_AGENT = "No available agent to submit job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +136,11 @@ def run_job(job: Job, runs: Path, address: str) -> Path:
     started = time.monotonic()
     environment = os.environ | {"RAY_API_SERVER_ADDRESS": address}
     command = [str(ROOT / "launch/ray_job.sh"), "train", *words]
-    while True:
-        with (runs / f"{job.name}.log").open("ab") as log:
-            code = subprocess.run(command, stdout=log, stderr=log, env=environment, start_new_session=True).returncode
-        if status(folder) == "done":
-            break
+    with (runs / f"{job.name}.log").open("ab") as log:
+        code = subprocess.run(command, stdout=log, stderr=log, env=environment, start_new_session=True).returncode
+    if status(folder) != "done":
         tail = (runs / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-5:]
-        # A cluster answers for some seconds before it can take jobs.
-        if not any(_NO_AGENT in line for line in tail) or time.monotonic() > started + _START_S:
-            raise UserError(f"{job.name} ended with code {code}; see {log.name}\n  " + "\n  ".join(tail))
-        time.sleep(2)
+        raise UserError(f"{job.name} ended with code {code}; see {log.name}\n  " + "\n  ".join(tail))
     print(f"{job.name}: {time.monotonic() - started:.0f} s", flush=True)
     return folder
 

@@ -149,25 +149,12 @@ def test_a_run_goes_on_from_its_checkpoint_starts_anew_without_one_and_is_not_re
     assert train_words(run, ["task=demo"]) is None
 
 
-def test_a_job_is_submitted_again_while_the_cluster_cannot_take_it_yet(tmp_path, monkeypatch):
-    told = ["RuntimeError: Request failed with status code 500: No available agent to submit job, please try again\n"]
-
+def test_a_job_that_fails_is_named_with_the_end_of_its_log(tmp_path, monkeypatch):
     def submit(command, stdout, **_):
-        text = told.pop(0)
-        stdout.write(text.encode())
-        stdout.flush()
-        if "done" in text:
-            (tmp_path / "abc-s0").mkdir()
-            (tmp_path / "abc-s0/run.json").write_text('{"status": "done"}')
-        return subprocess.CompletedProcess(command, 0 if "done" in text else 1)
+        stdout.write(b"scar-ray: error: the reason\n")
+        return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(reward_per_gpu_hour.subprocess, "run", submit)
-    monkeypatch.setattr(reward_per_gpu_hour.time, "sleep", lambda _: None)
-    told.append("done\n")
-    job = reward_per_gpu_hour.Job("abc-s0", ("task=demo",))
-    assert reward_per_gpu_hour.run_job(job, tmp_path, "http://127.0.0.1:8265") == tmp_path / "abc-s0"
-    assert not told
-    told.append("scar-ray: error: another reason\n")
-    other = reward_per_gpu_hour.Job("sparse-s0", ("task=demo",))
-    with pytest.raises(UserError, match=r"^sparse-s0 ended with code 1; see .*\n  scar-ray: error: another reason$"):
-        reward_per_gpu_hour.run_job(other, tmp_path, "http://127.0.0.1:8265")
+    job = reward_per_gpu_hour.Job("sparse-s0", ("task=demo",))
+    with pytest.raises(UserError, match=r"^sparse-s0 ended with code 1; see .*\n  scar-ray: error: the reason$"):
+        reward_per_gpu_hour.run_job(job, tmp_path, "http://127.0.0.1:8265")
