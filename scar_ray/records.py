@@ -54,6 +54,14 @@ class Request:
     after: tuple[int, ...] = ()
     """Response tokens that follow what the policy writes, which then is what `PolicyConfig.infill` asks it for."""
 
+    def most(self, max_new_tokens: int) -> int:
+        """Most tokens that the policy may write, where a response may have so many; at most 0 leaves no room."""
+        return max_new_tokens - len(self.kept) - len(self.after)
+
+    def least(self, min_new_tokens: int) -> int:
+        """Fewest tokens before the EOS, where a response must have so many; a gap may be filled with nothing."""
+        return 0 if self.after else max(0, min_new_tokens - len(self.kept))
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

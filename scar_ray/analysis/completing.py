@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scar_ray.analysis.loading import check_device, located
 from scar_ray.config.errors import UserError
-from scar_ray.config.model_folder import is_local
 from scar_ray.config.schema import Config, Sampling
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response
 from scar_ray.text.writing import Writing
@@ -20,11 +19,11 @@ class LocalPolicy:
     """A rollout pool of one model. Samples one response after another, each by its request's seed alone."""
 
     def __init__(self, path: str, config: Config, device: str) -> None:
-        """UserError where there is no such model."""
+        """UserError where there is no such model or device."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        where = str(Path(path).expanduser()) if is_local(path) else path
-        remote = config.model.trust_remote_code
+        check_device(device)
+        where, remote = located(path), config.model.trust_remote_code
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(where, trust_remote_code=remote)
             model = AutoModelForCausalLM.from_pretrained(
@@ -40,22 +39,21 @@ class LocalPolicy:
         """Yields the response to each request, in their order."""
         sampling = sampling or self._sampling
         for request in requests:
-            room = sampling.max_new_tokens - len(request.kept) - len(request.after)
-            least = 0 if request.after else max(0, sampling.min_new_tokens - len(request.kept))
-            written = self._written(self._writing.read(request), request.seed, least, room, sampling)
+            written = self._written(request, sampling)
             ended = written[-1:] == [self.tokenizer.eos_token_id]
             unknown = [float("nan")] * len(written)
             yield self._writing.response(request, written, unknown, ended=ended, policy_version=0, engine="policy")
 
-    def _written(self, ids: list[int], seed: int, least: int, room: int, sampling: Sampling) -> list[int]:
-        """What the policy writes after these tokens."""
+    def _written(self, request: Request, sampling: Sampling) -> list[int]:
+        """What the policy writes, its EOS included."""
         import torch
 
-        if room < 1:
+        most = request.most(sampling.max_new_tokens)
+        if most < 1:
             return []
-        given = torch.tensor([ids], device=self._model.device)
+        given = torch.tensor([self._writing.read(request)], device=self._model.device)
         with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed)
+            torch.manual_seed(request.seed)
             output = self._model.generate(
                 given,
                 attention_mask=torch.ones_like(given),
@@ -63,12 +61,12 @@ class LocalPolicy:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=0,
-                min_new_tokens=least,
-                max_new_tokens=room,
+                min_new_tokens=request.least(sampling.min_new_tokens),
+                max_new_tokens=most,
                 eos_token_id=self.tokenizer.eos_token_id,
                 pad_token_id=self.tokenizer.eos_token_id,
             )
-        written: list[int] = output[0, len(ids) :].tolist()
+        written: list[int] = output[0, given.shape[1] :].tolist()
         return written
 
 

@@ -18,6 +18,19 @@ def source(reward_model: str) -> list[str]:
     return [f"model.reward.function='{reward_model}'"] if ":" in reward_model or reward_model == "http" else []
 
 
+def check_device(device: str) -> None:
+    """UserError for a CUDA device where torch has none."""
+    import torch
+
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"device {device}: this machine has no CUDA device that torch can use; use cpu")
+
+
+def located(path: str) -> str:
+    """What Transformers loads: the path of a folder without `~`, or a name on the hub as it is."""
+    return str(Path(path).expanduser()) if is_local(path) else path
+
+
 def load_reward_model(
     path: str, config: Config, device: str, *, attention: bool = False
 ) -> RewardModel | FunctionReward:
@@ -40,15 +53,12 @@ def load_reward_model(
             read_model_folder(Path(path).expanduser())
         except UserError as error:
             raise UserError(f"reward model {path}: {error}") from None
-    import torch
-
     from scar_ray.scoring import RewardModel
 
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"device {device}: this machine has no CUDA device that torch can use; use cpu")
+    check_device(device)
     try:
         return RewardModel(
-            config.model.reward.model_copy(update={"path": str(Path(path).expanduser()) if is_local(path) else path}),
+            config.model.reward.model_copy(update={"path": located(path)}),
             masking=config.credit.masking,
             device=device,
             batch_tokens=config.cluster.reward.batch_tokens,

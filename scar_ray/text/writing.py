@@ -25,6 +25,7 @@ class Writing:
         """What the policy goes on from: prompt and kept tokens, or the text that asks for what fills a gap."""
         if not request.after:
             return [*request.prompt.token_ids, *request.kept]
+        assert self.infill, "only beginnings can be completed without model.policy.infill"
         before, after = self._decode(request.kept), self._decode(request.after)
         text = self.infill.format(prompt=request.prompt.text, before=before, after=after)
         return list(self.tokenizer(text, verbose=False)["input_ids"])

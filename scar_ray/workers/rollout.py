@@ -76,7 +76,7 @@ class RolloutWorker:
         engine = self._llm.llm_engine
         pending = {}
         read = [self._writing.read(request) for request in requests]
-        rooms = [sampling.max_new_tokens - len(request.kept) - len(request.after) for request in requests]
+        rooms = [request.most(sampling.max_new_tokens) for request in requests]
         for request, ids, room in zip(requests, read, rooms, strict=True):
             self._check_length(request, len(ids), room)
         for request, ids, room in zip(requests, read, rooms, strict=True):
@@ -111,11 +111,10 @@ class RolloutWorker:
         )
 
     def _sampling(self, request: Request, sampling: Sampling, room: int) -> Any:
-        least = 0 if request.after else max(0, sampling.min_new_tokens - len(request.kept))
         return self._params(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            min_tokens=least,
+            min_tokens=request.least(sampling.min_new_tokens),
             max_tokens=room,
             seed=request.seed,
             logprobs=0,

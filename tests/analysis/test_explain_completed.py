@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scar_ray import explain
 from scar_ray.analysis.completing import LocalPolicy
@@ -84,12 +85,19 @@ def test_gaps_are_filled_where_the_policy_can_be_asked(reward: str, models: dict
 
 
 def test_a_policy_is_named_where_one_is_asked_and_only_there(
-    reward: str, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reward: str,
+    models: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"^policy .*: only credit.value=complete asks a policy; leave it out$"):
         Explainer(reward, "sparse", policy=str(models["gpt2"]))
     with pytest.raises(UserError, match=r"^policy .*nowhere: .*; give a folder, or a name that the hub has$"):
         Explainer(reward, "prefix_complete", policy=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"^device cuda: this machine has no CUDA device that torch can use; use cpu$"):
+        LocalPolicy(str(models["gpt2"]), load(["credit=prefix_complete"]), "cuda")
     with pytest.raises(UserError, match=r"^trainer.steps: has no effect"):
         Explainer(reward, "prefix_complete", overrides=["trainer.steps=3"], policy=str(models["gpt2"]))
     short = Explainer(

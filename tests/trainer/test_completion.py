@@ -61,7 +61,7 @@ class MarkovRollout:
 
 
 class FillingRollout(MarkovRollout):
-    """Fills every gap with a token that tells the number of its gap, and ends what nothing follows."""
+    """Fills every gap that something follows with a 7, and ends the others with an 8."""
 
     def generate(self, requests: Sequence[Request], sampling: object = None) -> Iterator[Response]:
         self.asked += requests
