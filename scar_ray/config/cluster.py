@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scar_ray.config.section import Count, Fraction, Positive, Section, Whole
 
-EngineName = Literal["auto", "trie", "shared_prompt", "plain", "vllm"]
+EngineName = Literal["auto", "fastest", "trie", "shared_prompt", "plain", "vllm"]
 
 
 class RolloutPoolConfig(Section):
@@ -50,7 +50,8 @@ class RewardPoolConfig(Section):
     (shared_prompt). auto measures those that give this model's plain scores, once, on a response of full length, and
     the run keeps the fastest; they differ in rounding only, and a run is repeated to the last bit with the name that
     its config.json has. vllm is for models that one GPU does not hold; auto takes it where `tensor_parallel` is above
-    1, and only there: it is another program with memory of its own."""
+    1, and only there: it is another program with memory of its own. fastest measures it too, which takes the time of
+    its start."""
     tensor_parallel: Count = 1
     """vllm only: GPUs of one actor."""
     memory_gib: Positive = 1.0

@@ -73,13 +73,14 @@ def _vllm(config: Config) -> Iterator[str]:
             f"cluster.reward.engine={reward.engine} runs on one GPU, cluster.reward.tensor_parallel="
             f"{reward.tensor_parallel} is for vllm; use one or the other"
         )
-    if reward.uses_vllm:
+    if reward.uses_vllm or reward.engine == "fastest":
+        engine = "vllm" if reward.uses_vllm else reward.engine
         if config.credit.method == "abc":
-            yield "credit=abc needs attention, which cluster.reward.engine=vllm does not give; use another engine"
+            yield f"credit=abc needs attention, which cluster.reward.engine={engine} does not give; use another engine"
         if config.credit.masking == "attention":
             yield (
-                "credit.masking=attention hides tokens, which cluster.reward.engine=vllm cannot; use another masking "
-                "or engine"
+                f"credit.masking=attention hides tokens, which cluster.reward.engine={engine} cannot; use another "
+                "masking or engine"
             )
 
 

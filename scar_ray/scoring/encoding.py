@@ -43,7 +43,7 @@ class Encoder:
     def __init__(
         self, config: RewardModelConfig, tokenizer: Any, *, causal: bool, by_ids: bool, limit: int, masking: Masking
     ) -> None:
-        self._config, self._tokenizer, self._limit = config, tokenizer, limit
+        self._config, self.tokenizer, self._limit = config, tokenizer, limit
         self._causal, self._by_ids, self._masking = causal, by_ids, masking
         self._before_slot, self._after = config.template.split("{response}")
         self._fill = fill_token(tokenizer, masking, config.path)
@@ -78,7 +78,7 @@ class Encoder:
 
     def dropped(self, response: Response) -> int:
         """Visible characters of the response that none of the model's tokens covers: its tokenizer leaves them out."""
-        if self._by_ids or not self._tokenizer.is_fast:
+        if self._by_ids or not self.tokenizer.is_fast:
             return 0
         head = len(self._head(response))
         spans = [(max(a - head, 0), min(b - head, len(response.text))) for a, b in self._offsets(response)]
@@ -116,9 +116,9 @@ class Encoder:
                 text = "".join(
                     text[a:b] for (a, b), here in zip(char_ranges(response, units), present, strict=True) if here
                 )
-            ids = list(self._tokenizer(self._head(response) + text + self._after)["input_ids"])
-        if self._ends_with_eos(response) and (self._by_ids or ids[-1:] != [self._tokenizer.eos_token_id]):
-            ids.append(self._tokenizer.eos_token_id)
+            ids = list(self.tokenizer(self._head(response) + text + self._after)["input_ids"])
+        if self._ends_with_eos(response) and (self._by_ids or ids[-1:] != [self.tokenizer.eos_token_id]):
+            ids.append(self.tokenizer.eos_token_id)
         return tuple(ids)
 
     def _masked(self, full: Encoded, owner_L: NDArray[np.intp], present: NDArray[np.bool_]) -> Encoded:
@@ -148,7 +148,7 @@ class Encoder:
 
     def _ends_with_eos(self, response: Response) -> bool:
         """Whether the response's sequences end with the EOS, whatever units are left out."""
-        if not self._causal or self._tokenizer.eos_token_id is None:
+        if not self._causal or self.tokenizer.eos_token_id is None:
             return False
         return self._config.append_eos or (self._by_ids and response.finished)
 
@@ -159,7 +159,7 @@ class Encoder:
     def _offsets(self, response: Response) -> list[Span]:
         """Character range of each of the model's own tokens in the full text; an EOS that is appended has none."""
         text = self._head(response) + response.text + self._after
-        return list(self._tokenizer(text, return_offsets_mapping=True)["offset_mapping"])
+        return list(self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"])
 
     def _mapped_attention(self, row_L: NDArray[np.float64], response: Response) -> NDArray[np.float64]:
         """Attention on the model's own tokens, moved to the policy's tokens of the response by shared characters."""

@@ -84,6 +84,26 @@ class EncodedReward:
         """Name of the engine that computes coalitions."""
         return self._engine.name
 
+    def measure_engines(self, response: Response, plan: CreditPlan) -> Measured:
+        """How long the engines that suit the model take for such a response: its lengths and coalitions.
+
+        Where the model reads the policy's token ids, those of prompt and response are drawn at random.
+        """
+        rng, tokenizer = np.random.default_rng(0), self.encoder.tokenizer
+        known = [token for token in range(min(len(tokenizer), 1000)) if token not in tokenizer.all_special_ids]
+
+        def drawn(ids: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(rng.choice(known, size=len(ids)).tolist())
+
+        prompt = replace(response.prompt, token_ids=drawn(response.prompt.token_ids))
+        response = replace(response, prompt=prompt, token_ids=drawn(response.token_ids))
+        sequences = list(dict.fromkeys(self.encoder.sequences(response, plan)))
+        return measure(self._suited_engines(), sequences[:: -(-len(sequences) // MEASURED)])
+
+    def _suited_engines(self) -> list[Engine]:
+        """The engines that can score the model, in the order of preference."""
+        return [self._engine]
+
     def _forward(
         self, sequences: list[Encoded], groups: list[list[int]], attending: list[int]
     ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], int]:
@@ -149,23 +169,8 @@ class RewardModel(EncodedReward):
         encoder = self._new_encoder(masking)
         super().__init__(encoder, choose_engine(classifier, self._plain, engine, batch_tokens, memory))
 
-    def measure_engines(self, response: Response, plan: CreditPlan) -> Measured:
-        """How long the engines that suit the model take for such a response: its lengths and coalitions.
-
-        Where the model reads the policy's token ids, those of prompt and response are drawn at random.
-        """
-        rng = np.random.default_rng(0)
-        known = [
-            token for token in range(min(len(self.tokenizer), 1000)) if token not in self.tokenizer.all_special_ids
-        ]
-
-        def drawn(ids: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(rng.choice(known, size=len(ids)).tolist())
-
-        prompt = replace(response.prompt, token_ids=drawn(response.prompt.token_ids))
-        response = replace(response, prompt=prompt, token_ids=drawn(response.token_ids))
-        sequences = list(dict.fromkeys(self.encoder.sequences(response, plan)))
-        return measure(suited_engines(*self._settings), sequences[:: -(-len(sequences) // MEASURED)])
+    def _suited_engines(self) -> list[Engine]:
+        return suited_engines(*self._settings)
 
     def use_engine(self, name: EngineName) -> None:
         """Computes coalitions by the engine of that name from now on. ValueError when it does not suit the model."""

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -19,16 +19,15 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from scar_ray.config.cluster import EngineName
 from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
-from scar_ray.workers.engine_choice import measured
+from scar_ray.workers.engine_choice import engine_of, fastest, measured
 from scar_ray.workers.environment import actor_env, engine_env
 from scar_ray.workers.errors import get_all
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
-from scar_ray.workers.reward import RewardOptions, RewardWorker
+from scar_ray.workers.reward import RewardWorker, reward_options
 from scar_ray.workers.reward_pool import RayRewardPool
 from scar_ray.workers.reward_tasks import Sharing, TaskSizes
 from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorker
@@ -55,7 +54,7 @@ class Actors:
     engine_processes: bool
     """Whether rollout engines keep processes outside Ray: killing the actors is not enough then."""
     config: Config
-    """The run's, with the reward engine that `auto` has become."""
+    """The run's, with the reward engine that `auto` or `fastest` has become."""
     reward_processes: bool = False
     """The same of reward actors."""
 
@@ -207,12 +206,14 @@ def start(config: Config, log: Log) -> Actors:
     group = reserve(plan, config.cluster, log)
     starter = Starter(config, group, bundle_order(plan, group))
     with all_or_none(group) as handles:
-        for name, handle in (
-            *start_engines(starter, roles["rollout"]),
-            *start_ranks(starter, roles["learner"], LearnerRank),
-            *start_rewards(starter, roles["reward"]),
-        ):
-            handles[name] = handle
+        handles |= start_engines(starter, roles["rollout"])
+        handles |= start_ranks(starter, roles["learner"], LearnerRank)
+        if config.cluster.reward.engine == "fastest":
+            wait_ready(handles)  # a machine that starts other actors would blur the measurement
+            config = fastest(
+                config, lambda one: next(start_rewards(replace(starter, config=one), roles["reward"])), log
+            )
+        handles |= start_rewards(replace(starter, config=config), roles["reward"])
         wait_ready(handles)
         return _connect(_settled(config, handles, log), starter, roles, handles)
 
@@ -284,24 +285,7 @@ def start_ranks(starter: Starter, role: Role, kind: type, *more: Any) -> Iterato
 
 def start_rewards(starter: Starter, role: Role) -> Iterator[tuple[str, Any]]:
     config = starter.config
-    options = RewardOptions(
-        model=config.model.reward,
-        policy_tokenizer=config.model.policy.path,
-        masking=config.credit.masking,
-        device=config.cluster.device,
-        batch_tokens=config.cluster.reward.batch_tokens,
-        engine="vllm" if config.cluster.reward.uses_vllm else config.cluster.reward.engine,
-        memory_gib=config.cluster.reward.memory_gib,
-        batch_texts=config.cluster.reward.batch_texts,
-        parallel_calls=config.cluster.reward.parallel_calls,
-        tensor_parallel=config.cluster.reward.tensor_parallel,
-        gpus=config.cluster.reward.gpus_per_actor,
-        attention=config.credit.method == "abc",
-        trust_remote_code=config.model.trust_remote_code,
-        threads=config.cluster.threads_per_actor,
-        gold=config.eval.gold if config.eval.every else None,
-    )
-    actor = ray.remote(RewardWorker)
+    options, actor = reward_options(config), ray.remote(RewardWorker)
     for i in range(role.actors):
         name, restarts = f"reward-{i}", config.cluster.reward.max_restarts
         env = engine_env(config.cluster) if config.cluster.reward.uses_vllm else actor_env(config.cluster)
@@ -340,12 +324,6 @@ def _settled(config: Config, handles: dict[str, Any], log: Log) -> Config:
     config = measured(config, actors[0], log)
     get_all([actor.ready.remote(engine_of(config)) for actor in actors], names)
     return config
-
-
-def engine_of(config: Config) -> EngineName | None:
-    """The engine that the reward actors are to use; None where they have nothing to choose."""
-    engine = config.cluster.reward.engine
-    return None if engine in ("auto", "vllm") or config.model.reward.function else engine
 
 
 def _connect(config: Config, starter: Starter, roles: dict[str, Role], handles: dict[str, Any]) -> Actors:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scar_ray import scoring
 from scar_ray.config.cluster import EngineName
-from scar_ray.config.schema import Masking, RewardModelConfig
+from scar_ray.config.schema import Config, Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.workers.reward_tasks import Job
@@ -40,6 +40,28 @@ class RewardOptions:
     """Share of each of its GPUs that the actor has."""
 
 
+def reward_options(config: Config) -> RewardOptions:
+    """Those of a run's reward actors."""
+    pool = config.cluster.reward
+    return RewardOptions(
+        model=config.model.reward,
+        policy_tokenizer=config.model.policy.path,
+        masking=config.credit.masking,
+        device=config.cluster.device,
+        batch_tokens=pool.batch_tokens,
+        attention=config.credit.method == "abc",
+        trust_remote_code=config.model.trust_remote_code,
+        threads=config.cluster.threads_per_actor,
+        engine="vllm" if pool.uses_vllm else pool.engine,
+        memory_gib=pool.memory_gib,
+        batch_texts=pool.batch_texts,
+        parallel_calls=pool.parallel_calls,
+        gold=config.eval.gold if config.eval.every else None,
+        tensor_parallel=pool.tensor_parallel,
+        gpus=pool.gpus_per_actor,
+    )
+
+
 class RewardWorker:
     """One reward model, or function, in an actor of its own."""
 
@@ -66,7 +88,7 @@ class RewardWorker:
 
     def measure(self, response: Response, plan: CreditPlan) -> Measured | None:
         """How long the model's engines take for such a response; None where it is too long for the model."""
-        assert isinstance(self._reward, scoring.RewardModel)
+        assert isinstance(self._reward, scoring.EncodedReward)
         try:
             return self._reward.measure_engines(response, plan)
         except SampleFailed:  # one of full length may be; those of the run say so when they are

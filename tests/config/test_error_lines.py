@@ -264,6 +264,9 @@ COMBINED = {
     ("cluster.reward.engine=vllm", "credit=abc"): (
         "credit=abc needs attention, which cluster.reward.engine=vllm does not give; use another engine"
     ),
+    ("cluster.reward.engine=fastest", "credit=abc"): (
+        "credit=abc needs attention, which cluster.reward.engine=fastest does not give; use another engine"
+    ),
     ("cluster.reward.tensor_parallel=2", "credit.masking=attention"): (
         "credit.masking=attention hides tokens, which cluster.reward.engine=vllm cannot; use another masking or engine"
     ),

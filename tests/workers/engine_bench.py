@@ -15,7 +15,7 @@ import torch
 from stand_ins import Recorder
 
 from scar_ray.config.schema import ClusterConfig, RolloutPoolConfig, Sampling
-from scar_ray.records import Prompt, Request, Response
+from scar_ray.records import CreditPlan, Prompt, Request, Response
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.workers.environment import actor_env, engine_env
 from scar_ray.workers.modeling import TokenPolicy, load_policy, pad
@@ -63,6 +63,9 @@ class ReusableEngine(RolloutWorker):
 
     def evaluate(self, jobs: list[Any]) -> Any:
         return self._worker.evaluate(jobs)
+
+    def measure(self, response: Response, plan: CreditPlan) -> Any:
+        return self._worker.measure(response, plan)
 
     def scores(self, sequences: list[Encoded]) -> Any:
         """What the reward actor's engine makes of sequences of token ids."""

@@ -18,6 +18,7 @@ from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.workers.environment import actor_env
 
 if TYPE_CHECKING:
+    from scar_ray.scoring.engines import Measured
     from scar_ray.workers.reward import RewardOptions
 
 
@@ -167,6 +168,25 @@ def come_back(actors: list[Any]) -> list[str]:
             except ray.exceptions.ActorUnavailableError:
                 time.sleep(0.1)
     return names
+
+
+class Measurer:
+    """A reward actor that has measured these seconds, or does not load."""
+
+    def __init__(self, name: str, seconds: dict[str, float | None] | str | None) -> None:
+        if isinstance(seconds, str):
+            raise ValueError(seconds)
+        self._name, self._seconds = name, seconds
+
+    def ready(self) -> str:
+        return self._name
+
+    def measure(self, response: Response, plan: CreditPlan) -> Measured | None:
+        from scar_ray.scoring.engines import Measured
+
+        assert response.n_tokens == 24
+        assert plan.game is not None
+        return None if self._seconds is None else Measured(10, 300, self._seconds)
 
 
 def start(actor_class: type, names: list[str], *arguments: Any, restarts: int = 0) -> list[Any]:

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from scar_ray.config.arithmetic import typical_job
+from scar_ray.config.load import load
 from scar_ray.config.schema import RewardModelConfig
 from scar_ray.scoring import RewardModel
 from scar_ray.scoring.encoding import Encoded
@@ -76,6 +78,18 @@ def test_scores_and_values_are_those_of_transformers(
         np.testing.assert_allclose(scores, model._plain.scores(sequences, [])[0], rtol=0, atol=1e-5)
 
     agrees()
+
+
+def test_vllm_measures_itself_on_the_sequences_of_the_other_engines(
+    vllm_processes: list[Any], reward_folders: dict[str, Path], models: dict[str, Path]
+) -> None:
+    job = typical_job(load(["task.sampling.max_new_tokens=16", "credit=scar_word", "credit.budget=40"]))
+    ray.get(vllm_processes[0].score_with.remote(options(reward_folders["llama"], models["llama"])))
+    found = ray.get(vllm_processes[0].measure.remote(*job))
+    other = reward_bench.reward_model(reward_folders["llama"], models["llama"]).measure_engines(*job)
+    assert (found.sequences, found.tokens) == (other.sequences, other.tokens)
+    assert list(other.beside(found).seconds) == ["trie", "shared_prompt", "plain", "vllm"]
+    assert found.seconds["vllm"] > 0
 
 
 def test_what_vllm_cannot_score_is_one_line(

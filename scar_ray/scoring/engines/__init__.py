@@ -7,7 +7,8 @@ which is the fastest on given work.
 | shared_prompt | the prompt of a response   | causal; caches of Transformers                     |
 | plain         | every distinct sequence    | all, encoders too                                  |
 
-A fourth one, vLLM's pooling (`scar_ray.workers.pooling`), is for models that one GPU does not hold.
+A fourth one, vLLM's pooling (`scar_ray.workers.pooling`), is for models that one GPU does not hold; it is measured
+beside these where that is asked for (`scar_ray.workers.engine_choice`).
 """
 
 from scar_ray.scoring.engines.choose import choose_engine, suited_engines

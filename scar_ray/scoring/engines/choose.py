@@ -40,8 +40,8 @@ def choose_engine(
     """
     if name == "plain":
         return plain
-    if name == "vllm":
-        raise ValueError("cluster.reward.engine=vllm: runs in the actors of a training only; use auto here")
+    if name in ("vllm", "fastest"):
+        raise ValueError(f"cluster.reward.engine={name}: is for the actors of a training only; use auto here")
     kind, reasons = type(classifier.model).__name__, []
     for offer, new_engine in _offers(classifier, plain, batch_tokens, memory).items():
         if name not in ("auto", offer):

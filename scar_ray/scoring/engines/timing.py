@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines.classifier import Engine
@@ -32,6 +32,11 @@ class Measured:
             if (self.seconds[name] or float("inf")) < MARGIN * (self.seconds[best] or float("inf")):
                 best = name
         return best
+
+    def beside(self, other: Measured) -> Measured:
+        """With the seconds of engines that were measured in another process, on sequences of the same number."""
+        assert self.sequences == other.sequences, (self, other)
+        return replace(self, seconds=self.seconds | other.seconds)
 
     def __str__(self) -> str:
         times = ", ".join(f"{name} {'slower' if s is None else f'{s:.3g} s'}" for name, s in self.seconds.items())
