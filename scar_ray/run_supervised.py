@@ -7,13 +7,15 @@ import json
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from scar_ray.config.errors import UserError
-from scar_ray.config.schema import Config
+from scar_ray.config.schema import ClusterConfig, Config
 from scar_ray.run import Stopped, interruptible
 from scar_ray.run_folder import hardware, now, versions
 from scar_ray.trainer import checkpoints
@@ -52,23 +54,60 @@ def train_model(config: Config, command: Command, out: Path) -> Path:
     Until then the work lies in a hidden folder beside it, with a checkpoint every `checkpoint_every` steps; the same
     command goes on from there. UserError for what the user can put right, Stopped after the first Ctrl-C.
     """
+    with unfinished(out, config, command) as folder:
+        log = ModelLog(folder, config, command)
+        try:
+            if _needs_actors(config.cluster):
+                _train_on_ranks(config, command, folder.resolve(), log)
+            else:
+                _train_here(config, command, folder, log)
+        finally:
+            log.close()
+    print(f"{'policy' if command == 'sft' else 'reward model'}: {out}")
+    return out
+
+
+def _needs_actors(cluster: ClusterConfig) -> bool:
+    """Whether Ray actors train: several ranks, or GPUs of a cluster, of which this machine may have none."""
+    joins = cluster.address is not None or "RAY_ADDRESS" in os.environ
+    return cluster.learner.ranks > 1 or (cluster.device == "cuda" and joins)
+
+
+def _train_here(config: Config, command: Command, folder: Path, log: ModelLog) -> None:
     if command == "sft":
         from scar_ray.workers.supervised.lm import sft as train
     else:
         from scar_ray.workers.supervised.reward import rm as train
 
-    with unfinished(out, config, command) as folder:
-        log = ModelLog(folder, config, command)
-        if config.cluster.learner.ranks > 1:
-            log.line(
-                f"trains on one device; cluster.learner.ranks={config.cluster.learner.ranks} is for scar-ray train"
-            )
-        try:
-            train(config, folder, log)
-        finally:
-            log.close()
-    print(f"{'policy' if command == 'sft' else 'reward model'}: {out}")
-    return out
+    train(config, folder, log)
+
+
+def _train_on_ranks(config: Config, command: Command, folder: Path, log: ModelLog) -> None:
+    """Trains on Ray actors; what the first one tells is shown and written here."""
+    from scar_ray.workers.supervised.ranks import train_on_ranks
+
+    every, shown = getattr(config, command).checkpoint_every, ExitStack()
+
+    def log_of(rank: int) -> RankLog:
+        return RankLog(folder, every, tells=rank == 0)
+
+    def hear(news: tuple[Any, ...]) -> None:
+        kind, *values = news
+        if kind == "training":
+            shown.enter_context(log.showing(*values))
+        elif kind == "trained":
+            shown.close()
+        else:
+            {"line": log.line, "step": log.step}[kind](*values)
+
+    with shown:
+        if not train_on_ranks(config, command, folder, log_of, hear, lambda: log.stopping):
+            raise Stopped("stopped after a step; the same command goes on from its checkpoint")
+    if not (folder / "summary.json").is_file():
+        raise UserError(
+            f"{folder}: the ranks have written their model to a folder of that name that is not this one; "
+            "use a folder that all nodes see"
+        )
 
 
 @contextmanager
@@ -153,7 +192,7 @@ class ModelLog:
         )
         self._progress: Progress | None = None
         self._started = self._shown = time.perf_counter()
-        self._stop = False
+        self.stopping = False
 
     @property
     def seconds(self) -> float:
@@ -170,39 +209,109 @@ class ModelLog:
     @contextmanager
     def training(self, steps: int) -> Iterator[Path | None]:
         """Surrounds the steps: gives the checkpoint to go on from, shows the progress, catches Ctrl-C."""
-        newest: Path | None = None
-        done = 0
-        if checkpoints.complete(self._folder / "checkpoints"):
-            newest, done, state = checkpoints.latest(self._folder / "checkpoints")
-            self._started -= state["time_s"]
+        newest, done, seconds = _newest(self._folder)
+        with self.showing(steps, done, seconds):
+            yield newest
+
+    @contextmanager
+    def showing(self, steps: int, done: int, seconds: float) -> Iterator[None]:
+        """Shows the progress and catches Ctrl-C; `done` of the steps took so many seconds earlier."""
+        self._started -= seconds
+        if done:
             self.line(f"going on after step {done} of {steps}")
         self._writer.resume_from(done)
         with Progress(steps, done) as self._progress, interruptible(self._ask_to_stop):
-            yield newest
+            yield
         self._progress = None
 
     def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Writes one line of metrics.jsonl; the progress is shown every few seconds where there is no terminal."""
-        values = {**metrics, "time_s": self.seconds}
+        values = {"time_s": self.seconds, **metrics}
         self._writer.write(step, values)
         assert self._progress is not None, "steps are inside of `training`"
         if self._progress.live or step == steps or time.perf_counter() - self._shown >= _LINE_EVERY_S:
             self._progress.update(step, values)
             self._shown = time.perf_counter()
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None]) -> None:
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
         """Keeps the state when it is time to, at the end, and when the user wants to stop; then raises Stopped."""
-        if self._stop or step % self._every == 0 or step == steps:
-            checkpoints.save(self._folder / "checkpoints", step, _Saving(write), {"time_s": self.seconds}, keep=1)
-        if self._stop:
+        if stop or step % self._every == 0 or step == steps:
+            _save(self._folder, step, write, self.seconds)
+        if stop:
             raise Stopped(f"stopped after step {step}; the same command goes on from there")
 
     def _ask_to_stop(self) -> None:
-        self._stop = True
+        self.stopping = True
         self.line("stopping: this step is finished and a checkpoint written; Ctrl-C again stops at once")
 
     def close(self) -> None:
         self._writer.close()
+
+
+class RankLog:
+    """The log of one rank of several: checkpoints are written there, all else is told to a `ModelLog` elsewhere."""
+
+    def __init__(self, folder: Path, every: int, *, tells: bool) -> None:
+        """`every` so many steps a checkpoint is due; the first rank `tells` and writes."""
+        self._folder, self._every, self._tells = folder, every, tells
+        self._news: deque[tuple[Any, ...]] = deque()
+        self._started = time.perf_counter()
+        self.stopping = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As new, with a clock of the process that it comes to."""
+        return partial(RankLog, tells=self._tells), (self._folder, self._every)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _tell(self, *piece: Any) -> None:
+        if self._tells:
+            self._news.append(piece)
+
+    def line(self, text: str) -> None:
+        self._tell("line", text)
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[Path | None]:
+        newest, done, seconds = _newest(self._folder)
+        self._started -= seconds
+        self._tell("training", steps, done, seconds)
+        yield newest
+        self._tell("trained")
+
+    def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
+        self._tell("step", step, steps, {**metrics, "time_s": self.seconds})
+
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
+        if stop or step % self._every == 0 or step == steps:
+            if self._tells:
+                _save(self._folder, step, write, self.seconds)
+            else:
+                write(self._folder)
+        if stop:
+            from scar_ray.workers.supervised.ranks import Halted
+
+            raise Halted
+
+    def ask_to_stop(self) -> None:
+        self.stopping = True
+
+    def news(self) -> list[tuple[Any, ...]]:
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+
+def _newest(folder: Path) -> tuple[Path | None, int, float]:
+    """The checkpoint to go on from, if any, the steps that were done by then, and the seconds that they took."""
+    if not checkpoints.complete(folder / "checkpoints"):
+        return None, 0, 0.0
+    newest, done, state = checkpoints.latest(folder / "checkpoints")
+    return newest, done, state["time_s"]
+
+
+def _save(folder: Path, step: int, write: Callable[[Path], None], seconds: float) -> None:
+    checkpoints.save(folder / "checkpoints", step, _Saving(write), {"time_s": seconds}, keep=1)
 
 
 class _Saving:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scar_ray.config.cluster import ClusterConfig
 
@@ -50,6 +50,15 @@ def placement(cluster: ClusterConfig) -> Placement:
     learner rank and reward actors share.
     """
     return _shared(cluster) if cluster.placement == "shared" else _separate(cluster)
+
+
+def alone(plan: Placement, name: str) -> Placement:
+    """The part of a plan that holds the actors of one role."""
+    role = next(role for role in plan.roles if role.name == name)
+    kept = sorted({bundle for bundles in role.bundles for bundle in bundles})
+    number = {bundle: i for i, bundle in enumerate(kept)}
+    bundles = tuple(tuple(number[bundle] for bundle in own) for own in role.bundles)
+    return Placement((replace(role, bundles=bundles),), tuple(plan.bundles[bundle] for bundle in kept))
 
 
 def _separate(cluster: ClusterConfig) -> Placement:

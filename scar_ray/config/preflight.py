@@ -58,7 +58,7 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
     problems = [line for part in parts for line in _data(config, part)] + [*_catalogue(config)]
     if command == "rm" and config.task.name == "arithmetic":
         problems.append("task=arithmetic has no preferences to learn: its reward is a rule, model.reward.function")
-    problems += _completion_room(config, command)
+    problems += [*_completion_room(config, command), *_shares(config, command)]
     from_policy = command == "rm" and config.rm.from_policy
     if config.model.scratch is None or from_policy:
         role: Literal["policy", "reward"] = "policy" if command == "sft" or from_policy else "reward"
@@ -66,6 +66,18 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
     problems += _broken_packages()
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _shares(config: Config, command: Literal["sft", "rm"]) -> Iterator[str]:
+    """What several ranks cannot share."""
+    learner, batch = config.cluster.learner, getattr(config, command).batch
+    if learner.zero_stage == 3:
+        yield (
+            f"cluster.learner.zero_stage=3 is for scar-ray train; scar-ray {command} keeps the weights whole on every "
+            "rank, use 2"
+        )
+    if batch % learner.ranks:
+        yield f"{command}.batch={batch} must be a multiple of cluster.learner.ranks={learner.ranks}"
 
 
 def preflight_evaluation(config: Config, policy: str) -> None:

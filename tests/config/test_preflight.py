@@ -293,6 +293,17 @@ def test_supervised_training_from_scratch_needs_both_data_files_and_no_model(her
 
 
 @pytest.mark.usefixtures("here")
+def test_what_ranks_of_a_supervised_training_cannot_share_is_refused() -> None:
+    preflight_supervised(imdb("cluster.learner.ranks=4", "cluster.learner.zero_stage=2", "rm.batch=8"), "rm")
+    with pytest.raises(UserError) as caught:
+        preflight_supervised(imdb("cluster.learner.ranks=4", "cluster.learner.zero_stage=3", "rm.batch=6"), "rm")
+    assert str(caught.value).splitlines() == [
+        "cluster.learner.zero_stage=3 is for scar-ray train; scar-ray rm keeps the weights whole on every rank, use 2",
+        "rm.batch=6 must be a multiple of cluster.learner.ranks=4",
+    ]
+
+
+@pytest.mark.usefixtures("here")
 def test_supervised_training_of_a_given_model_needs_its_folder() -> None:
     preflight_supervised(imdb("model.scratch=null"), "rm")
     with pytest.raises(UserError) as caught:

@@ -20,7 +20,7 @@ from scar_ray.tasks.data import DEMO_REVIEWS
 from scar_ray.tasks.grammar import reviews
 from scar_ray.tasks.scratch import new_policy, new_reward_model, train_tokenizer
 from scar_ray.tasks.sentiment import Reading, read
-from scar_ray.workers.supervised.engine import Training, one_rank
+from scar_ray.workers.supervised.engine import Training, process_group
 from scar_ray.workers.supervised.folder import RunLog, save_model, whole_or_nothing
 from scar_ray.workers.supervised.lm import perplexity, train_policy
 from scar_ray.workers.supervised.reward import Example, train_reward_model
@@ -91,7 +91,7 @@ def ensure_demo_models(cache: Path | None = None, recipe: Recipe | None = None) 
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
-            with whole_or_nothing(out) as folder, one_rank("cpu", recipe.seed, threads=1):
+            with whole_or_nothing(out) as folder, process_group("cpu", recipe.seed, threads=1):
                 _train(recipe, folder)
     return models
 

@@ -1,4 +1,4 @@
-"""One DeepSpeed engine in the current process, and the loop that feeds it."""
+"""A DeepSpeed engine, in this process alone or as one rank of several, and the loop that feeds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from scar_ray.config.errors import UserError
-from scar_ray.config.schema import SupervisedConfig
+from scar_ray.config.schema import LearnerConfig, OptimizerConfig, SupervisedConfig
 from scar_ray.workers import deepspeed_engine as ds
 from scar_ray.workers.state_files import read_tensors, write_tensors
 from scar_ray.workers.supervised.folder import Log
@@ -47,18 +47,21 @@ class Training:
     """Of the matrix products; weights and optimizer are always float32. bfloat16 runs under autocast."""
     weight_of: Callable[[Any], float] = _one
     """Weight of a row in the mean of a batch."""
-
-
-_MAX_GRAD_NORM = 1.0
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """How weights' gradients and moments are spread over the ranks (ZeRO), and what is offloaded."""
 
 
 @contextmanager
-def one_rank(device: str, seed: int, threads: int) -> Iterator[torch.device]:
-    """A process group of this process alone, for DeepSpeed; yields the device.
+def process_group(device: str, seed: int, threads: int) -> Iterator[torch.device]:
+    """The group of ranks that this process belongs to, else one of this process alone; yields the device.
 
-    `threads` CPU threads work. Environment, thread count and random state are put back at the end, so that
+    Alone, `threads` CPU threads work, and environment, thread count and random state are put back at the end, so that
     Ray actors started later inherit nothing of it.
     """
+    if torch.distributed.is_initialized():
+        torch.manual_seed(seed)
+        yield torch.device(device, 0) if device == "cuda" else torch.device(device)
+        return
     environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "DS_ACCELERATOR": device}
     before, threads_before = os.environ.copy(), torch.get_num_threads()
     os.environ.update(environment)
@@ -96,77 +99,96 @@ def fit(
     loss_of: Callable[[DeepSpeedEngine, Sequence[RowT]], Sums],
     training: Training,
 ) -> None:
-    """Trains `model` in place, under `one_rank`: one AdamW step on each batch; all batches have the same size.
+    """Trains `model` in place, under `process_group`: one AdamW step on each batch; all batches have the same size.
 
-    `loss_of` gives sums over rows; what is minimised is the sum of a batch's losses over the sum of its weights, in
-    however many forward passes it is computed. The learning rate rises linearly over the warm-up, then falls as a
+    Every rank is called with the same batches and computes its share of their rows. `loss_of` gives sums over rows;
+    what is minimised is the sum of a batch's losses over the sum of its weights, in however many forward passes and
+    on however many ranks it is computed. The learning rate rises linearly over the warm-up, then falls as a
     cosine. Goes on from the log's checkpoint where it has one: data, order and rates are functions of the step, so
     that a stopped training ends with the same weights, bit for bit. UserError when the loss is not finite.
     """
     hyper, n_steps = training.hyper, len(batches)
-    size = min(hyper.micro_batch or hyper.batch, len(batches[0]))
+    rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    share, rest = divmod(len(batches[0]), ranks)
+    if rest:
+        raise UserError(
+            f"batches of {len(batches[0])} rows: {ranks} ranks (cluster.learner.ranks) cannot share them alike; use "
+            "another batch size or number of ranks"
+        )
+    size = min(hyper.micro_batch or hyper.batch, share)
     warmup = max(1, round(hyper.warmup_fraction * n_steps))
     model.train()
-    engine = _engine(model, hyper, size, passes=-(-len(batches[0]) // size))
+    if training.learner.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    engine = _engine(model, training, size, passes=-(-share // size))
     with training.log.training(n_steps) as checkpoint:
         done = 0 if checkpoint is None else _restore(engine, checkpoint, n_steps)
         for step, batch in enumerate(batches[done:], start=done + 1):
-            torch.manual_seed(int(np.random.SeedSequence([training.seed, step]).generate_state(1)[0]))  # dropout
+            drawn = [training.seed, step, rank] if rank else [training.seed, step]
+            torch.manual_seed(int(np.random.SeedSequence(drawn).generate_state(1)[0]))  # dropout
             lr = hyper.lr * _schedule(step, warmup, n_steps)
             for group in engine.optimizer.param_groups:
                 group["lr"] = lr
-            figures = _update(engine, [batch[k : k + size] for k in range(0, len(batch), size)], loss_of, training)
+            weight, own = sum(map(training.weight_of, batch)), batch[rank::ranks]
+            parts = [own[k : k + size] for k in range(0, share, size)]
+            figures = _update(engine, parts, weight, loss_of, training)
             if not math.isfinite(figures["loss"]):
                 raise UserError(f"step {step}: the loss is {figures['loss']}; lower the learning rate (now {hyper.lr})")
             training.log.step(step, n_steps, {**figures, "lr": lr})
-            training.log.checkpoint(step, n_steps, lambda folder: _save(engine, folder, n_steps))
+            stop = _over_ranks(float(training.log.stopping), engine.device) > 0
+            training.log.checkpoint(step, n_steps, lambda folder: _save(engine, folder, n_steps), stop=stop)
     engine.destroy()
     sys.stdout.flush()
 
 
-def _engine(model: PreTrainedModel, hyper: SupervisedConfig, size: int, passes: int) -> DeepSpeedEngine:
-    """DeepSpeed around the model: `passes` forward and backward passes of `size` rows make one AdamW step."""
-    import deepspeed
-
-    optimizer = torch.optim.AdamW(_decay_groups(model, hyper.weight_decay), lr=hyper.lr, betas=(0.9, 0.95))
-    settings = {
-        "train_batch_size": size * passes,
-        "train_micro_batch_size_per_gpu": size,
-        "gradient_accumulation_steps": passes,
-        "gradient_clipping": _MAX_GRAD_NORM,
-        "zero_optimization": {"stage": 0},
-        "steps_per_print": 10**9,
-    }
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings, dist_init_required=False)
-    return engine
+def _engine(model: PreTrainedModel, training: Training, size: int, passes: int) -> DeepSpeedEngine:
+    """DeepSpeed around the model: `passes` forward and backward passes of `size` rows a rank make one AdamW step."""
+    optimizer = OptimizerConfig(lr=training.hyper.lr, eps=1e-8)
+    groups = _decay_groups(model, training.hyper.weight_decay, optimizer.lr)
+    learner = training.learner.model_copy(update={"micro_batch": size})
+    settings = ds.engine_config(learner, "float32", passes, optimizer.max_grad_norm, model.device.type)
+    return ds.build_engine(model, groups, optimizer, settings)
 
 
 def _update(
     engine: DeepSpeedEngine,
     parts: Sequence[Sequence[RowT]],
+    weight: float,
     loss_of: Callable[[DeepSpeedEngine, Sequence[RowT]], Sums],
     training: Training,
 ) -> dict[str, float]:
-    """One AdamW step; the means of loss and figures over the batch. No step when the loss is not finite."""
+    """One AdamW step on a batch of so much weight, of which this rank has these parts.
+
+    Returns the means of loss and figures over the batch. No step when the loss is not finite.
+    """
     totals: dict[str, float] = defaultdict(float)
-    weight = sum(training.weight_of(row) for part in parts for row in part)
+    ranks = torch.distributed.get_world_size()
     for part in parts:
         with torch.autocast(engine.device.type, torch.bfloat16, enabled=training.dtype == "bfloat16"):
             loss, figures = loss_of(engine, part)
         totals["loss"] += float(loss.detach()) / weight
         for name, value in figures.items():
             totals[name] += value / weight
-        if not math.isfinite(totals["loss"]):
+        if not math.isfinite(_over_ranks(float(loss.detach()), engine.device)):
             break
-        engine.backward(loss / weight * len(parts))  # DeepSpeed divides by the number of passes
+        engine.backward(loss / weight * len(parts) * ranks)  # DeepSpeed takes the mean over passes and ranks
         engine.step()
-    return dict(totals)
+    return {name: _over_ranks(totals[name], engine.device) for name in sorted(totals)}
+
+
+def _over_ranks(value: float, device: torch.device) -> float:
+    """The sum of a number over all ranks."""
+    if torch.distributed.get_world_size() == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return float(total)
 
 
 def _save(engine: DeepSpeedEngine, folder: Path, n_steps: int) -> None:
-    """Weights and moments into a folder."""
-    updates = ds.updates_done(engine)
-    write_tensors(folder, ds.read_state(engine), {"updates": updates, "steps": n_steps}, write=True)
+    """Weights and moments into a folder, written by the first rank."""
+    meta = {"updates": ds.updates_done(engine), "steps": n_steps}
+    write_tensors(folder, ds.read_state(engine), meta, write=torch.distributed.get_rank() == 0)
 
 
 def _restore(engine: DeepSpeedEngine, folder: Path, n_steps: int) -> int:
@@ -183,12 +205,12 @@ def _restore(engine: DeepSpeedEngine, folder: Path, n_steps: int) -> int:
     return updates
 
 
-def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _decay_groups(model: torch.nn.Module, weight_decay: float, lr: float) -> list[dict[str, object]]:
     """Matrices decay; norms and biases do not."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay, "lr": lr},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "lr": lr},
     ]
 
 

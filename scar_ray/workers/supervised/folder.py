@@ -39,8 +39,16 @@ class Log(Protocol):
         """Writes down what step number `step` (from 1) came to."""
         ...
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None]) -> None:
-        """Lets `write` fill a checkpoint folder, if one is due after this step."""
+    @property
+    def stopping(self) -> bool:
+        """Whether the user wants to stop; told to one rank of several."""
+        ...
+
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
+        """Lets `write` fill a checkpoint folder, if one is due after this step; with `stop` raises then.
+
+        All ranks call `write` together, the first one writes.
+        """
         ...
 
 
@@ -67,7 +75,9 @@ class RunLog:
     def training(self, steps: int) -> Iterator[None]:  # noqa: ARG002, as a Log
         yield None
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None]) -> None:
+    stopping = False
+
+    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
         pass
 
     @property
@@ -105,10 +115,13 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
 def save_model(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: Mapping[str, object]
 ) -> None:
-    """Weights as safetensors, tokenizer, and `summary.json`."""
+    """Weights as safetensors, tokenizer, and `summary.json`; written by the first rank."""
     from safetensors import SafetensorError
+    from torch import distributed
     from transformers.utils import logging
 
+    if distributed.is_initialized() and distributed.get_rank() > 0:
+        return
     logging.disable_progress_bar()  # progress is told by lines, and a model here is written in a moment
     try:
         model.save_pretrained(folder)

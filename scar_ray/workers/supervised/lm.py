@@ -18,7 +18,7 @@ from scar_ray.tasks.data import load_rows
 from scar_ray.tasks.dialogues import Demonstration, load_demonstrations
 from scar_ray.tasks.rewrites import load_rewrites
 from scar_ray.workers.supervised.completions import Encoded, demonstration_rows, encode
-from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
+from scar_ray.workers.supervised.engine import Sums, Training, fit, process_group
 from scar_ray.workers.supervised.folder import Log, save_model
 from scar_ray.workers.supervised.sources import policy_and_tokenizer
 
@@ -58,13 +58,18 @@ def sft(config: Config, folder: Path, log: Log) -> dict[str, float]:
         texts, held_out_texts = (
             [row.text for row in load_rows(config.task, part, labelled=False)] for part in ("sft_train", "sft_test")
         )
-    with one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
+    with process_group(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
         model, tokenizer = policy_and_tokenizer(config, texts)
         model.to(device)
         longest = config.sft.max_tokens
         weight = config.sft.prompt_weight if pairs else 1.0
         training = Training(
-            config.sft, config.seed, log, config.model.policy.dtype, weight_of=lambda row: row.weight(weight)
+            config.sft,
+            config.seed,
+            log,
+            config.model.policy.dtype,
+            weight_of=lambda row: row.weight(weight),
+            learner=config.cluster.learner,
         )
         summary: dict[str, float] = {}
         if pairs:
@@ -103,13 +108,13 @@ def train_policy(
     texts: Sequence[str],
     training: Training,
 ) -> None:
-    """Trains `model` in place on `texts`, each followed by the EOS, under `one_rank`."""
+    """Trains `model` in place on `texts`, each followed by the EOS, under `process_group`."""
     rows = pack([[*ids, tokenizer.eos_token_id] for ids in encode(tokenizer, texts)], training.hyper.max_tokens)
     train_rows(model, [LmRow(row) for row in rows], training)
 
 
 def train_rows(model: PreTrainedModel, rows: Sequence[LmRow], training: Training, prompt_weight: float = 1.0) -> None:
-    """Trains `model` in place to predict the rows, under `one_rank`; every epoch in a new order."""
+    """Trains `model` in place to predict the rows, under `process_group`; every epoch in a new order."""
     hyper = training.hyper
     rng = np.random.default_rng(training.seed)
     n_steps = max(1, len(rows) // hyper.batch)

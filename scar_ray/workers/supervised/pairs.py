@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from scar_ray.config.schema import Config
 from scar_ray.tasks.dialogues import load_demonstrations, load_pairs
 from scar_ray.workers.supervised.completions import Encoded, demonstration_rows, pair_rows
-from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
+from scar_ray.workers.supervised.engine import Sums, Training, fit, process_group
 from scar_ray.workers.supervised.folder import Log, save_model
 from scar_ray.workers.supervised.measures import quality
 from scar_ray.workers.supervised.scores import bucketed, crop_length, forward, rewards
@@ -44,7 +44,7 @@ def rm_on_pairs(config: Config, folder: Path, log: Log) -> dict[str, float]:
     """
     train, test = load_pairs(config.task, "rm_train"), load_pairs(config.task, "rm_test")
     shown = load_demonstrations(config.task, "sft_train")[: config.rm.centre_rows] if config.rm.centre else []
-    with one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
+    with process_group(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
         texts = [f"{row.prompt}{completion}" for row in train for completion in (row.chosen, row.rejected)]
         model, tokenizer = reward_model_and_tokenizer(config, texts)
         model.to(device)
@@ -52,7 +52,7 @@ def rm_on_pairs(config: Config, folder: Path, log: Log) -> dict[str, float]:
         rows, told = pair_rows(config.task, tokenizer, train, longest)
         log.line(told)
         end = (tokenizer.eos_token_id,) if config.model.reward.append_eos else ()
-        training = Training(config.rm, config.seed, log, config.model.reward.dtype)
+        training = Training(config.rm, config.seed, log, config.model.reward.dtype, learner=config.cluster.learner)
         train_on_pairs(model, rows, end, training, head)
         log.line("measuring the accuracy on held-out pairs")
         tests, _ = pair_rows(config.task, tokenizer, test, longest)
@@ -80,7 +80,7 @@ def train_on_pairs(
     training: Training,
     label: int = 1,
 ) -> None:
-    """Trains `model` in place, under `one_rank`: each pair once an epoch, with `crop` a beginning of it as well.
+    """Trains `model` in place, under `process_group`: each pair once an epoch, with `crop` a beginning of it as well.
 
     `end` follows every completion.
     """

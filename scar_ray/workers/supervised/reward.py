@@ -15,7 +15,7 @@ from scar_ray.config.schema import Config, SupervisedConfig
 from scar_ray.records import FloatArray
 from scar_ray.tasks.data import Row, load_rows
 from scar_ray.workers.supervised.completions import encode
-from scar_ray.workers.supervised.engine import Sums, Training, fit, one_rank
+from scar_ray.workers.supervised.engine import Sums, Training, fit, process_group
 from scar_ray.workers.supervised.folder import Log, save_model
 from scar_ray.workers.supervised.measures import quality
 from scar_ray.workers.supervised.pairs import rm_on_pairs
@@ -57,7 +57,7 @@ def rm(config: Config, folder: Path, log: Log) -> dict[str, float]:
 def rm_on_labels(config: Config, folder: Path, log: Log) -> dict[str, float]:
     """Logistic regression on the labels of `task.train`; writes the model and its tokenizer to `folder`."""
     train, test = (load_rows(config.task, part, labelled=True) for part in ("rm_train", "rm_test"))
-    with one_rank(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
+    with process_group(config.cluster.device, config.seed, config.cluster.threads_per_actor) as device:
         model, tokenizer = reward_model_and_tokenizer(config, [row.text for row in train])
         model.to(device)
         end = (tokenizer.eos_token_id,) if config.model.reward.append_eos else ()
@@ -65,7 +65,7 @@ def rm_on_labels(config: Config, folder: Path, log: Log) -> dict[str, float]:
         rng = np.random.default_rng(config.seed)
         epochs = [_epoch(rows, end, config.rm, rng) for _ in range(config.rm.epochs)]
         head = config.model.reward.label
-        training = Training(config.rm, config.seed, log, config.model.reward.dtype)
+        training = Training(config.rm, config.seed, log, config.model.reward.dtype, learner=config.cluster.learner)
         train_reward_model(model, epochs, F.binary_cross_entropy_with_logits, training, head)
         log.line("measuring the accuracy on held-out texts")
         tests = list(zip(encode(tokenizer, [row.text for row in test]), test, strict=True))
@@ -94,7 +94,7 @@ def train_reward_model(
     training: Training,
     label: int = 1,
 ) -> None:
-    """Trains `model` in place, under `one_rank`; each epoch is a list of examples."""
+    """Trains `model` in place, under `process_group`; each epoch is a list of examples."""
     rng = np.random.default_rng(training.seed)
     batches = [batch for examples in epochs for batch in bucketed(examples, training.hyper.batch, rng)]
 
