@@ -37,7 +37,7 @@ class ReferencePPO:
         self.algorithm, self.sampling, self.eos_id = algorithm, sampling, eos_id
         self.shared = isinstance(critic, torch.nn.Linear)
         config = algorithm.optimizer
-        critic_rate = config.lr if self.shared else algorithm.critic.lr
+        critic_rate = algorithm.value_head_lr if self.shared else algorithm.critic.lr
         groups = [{"params": list(policy.parameters()), "rate": config.lr, "is_policy": True}]
         if critic is not None:
             groups.append({"params": list(critic.parameters()), "rate": critic_rate, "is_policy": False})

@@ -190,6 +190,11 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if config.algorithm.has_critic and critic.init == "reward" and critic.kind == "shared":
         yield "algorithm.critic.init=reward needs algorithm.critic.kind=separate"
+    if critic.head_lr is not None and critic.kind == "separate":
+        yield (
+            "algorithm.critic.head_lr is about a shared trunk; use algorithm.critic.lr for "
+            "algorithm.critic.kind=separate"
+        )
     if config.algorithm.has_critic and config.algorithm.group != type(config.algorithm.group)():
         yield (
             f"algorithm.group is about algorithms without a critic; algorithm.name={config.algorithm.name} has one, "

@@ -257,6 +257,8 @@ class CriticConfig(Section):
     """separate only: weights its trunk starts from; reward needs a causal one with the policy's tokenizer."""
     lr: Positive = 1e-4
     """separate only; a shared trunk uses the policy's rate."""
+    head_lr: Positive | None = None
+    """shared only: learning rate of the value head, which starts from nothing; none: the policy's."""
     coef: NonNegative = 0.1
     """Weight of the value loss beside the policy loss (shared trunk)."""
     clip: Positive | None = 0.2
@@ -325,6 +327,11 @@ class AlgorithmConfig(Section):
     @property
     def has_critic(self) -> bool:
         return self.name == "ppo"
+
+    @property
+    def value_head_lr(self) -> float:
+        """Learning rate of a value head on the policy's trunk."""
+        return self.optimizer.lr if self.critic.head_lr is None else self.critic.head_lr
 
     @property
     def clip_range(self) -> tuple[float, float]:

@@ -113,7 +113,7 @@ class LearnerRank:
         trained = [p for p in module.policy.parameters() if p.requires_grad]
         groups = [{"params": trained, "lr": algorithm.optimizer.lr}]
         if module.value_head is not None:
-            groups.append({"params": list(module.value_head.parameters()), "lr": algorithm.optimizer.lr})
+            groups.append({"params": list(module.value_head.parameters()), "lr": algorithm.value_head_lr})
         self._actor = ds.build_engine(module.to(self._device), groups, algorithm.optimizer, config)
         if separate:
             groups = [{"params": list(critic.parameters()), "lr": algorithm.critic.lr}]
@@ -245,7 +245,7 @@ class LearnerRank:
         groups = self._actor.optimizer.param_groups
         groups[0]["lr"] = algorithm.optimizer.lr * scale * float(train_policy)
         for group in groups[1:]:
-            group["lr"] = algorithm.optimizer.lr * scale
+            group["lr"] = algorithm.value_head_lr * scale
         if self._critic is not None:
             for group in self._critic.optimizer.param_groups:
                 group["lr"] = algorithm.critic.lr * scale

@@ -134,6 +134,9 @@ IMPOSSIBLE = {
         "model.reward.options are those of model.reward.function, which is not set; leave them out"
     ),
     "algorithm.critic.init=reward": "algorithm.critic.init=reward needs algorithm.critic.kind=separate",
+    "algorithm.critic={kind: separate, head_lr: 0.01}": (
+        "algorithm.critic.head_lr is about a shared trunk; use algorithm.critic.lr for algorithm.critic.kind=separate"
+    ),
     "algorithm.group.std=false": (
         "algorithm.group is about algorithms without a critic; algorithm.name=ppo has one, leave its keys out or use "
         "algorithm=grpo"

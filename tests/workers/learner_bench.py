@@ -102,7 +102,12 @@ def algorithm_config(critic: str = "shared", max_grad_norm: float = 1.0) -> Algo
         {
             "entropy_coef": 0.01,
             "optimizer": {"lr": 1e-3, "max_grad_norm": max_grad_norm, "weight_decay": 0.1},
-            "critic": {"kind": critic, "lr": 2e-3, "coef": 0.3, "clip": 0.2},
+            "critic": {
+                "kind": critic,
+                "coef": 0.3,
+                "clip": 0.2,
+                **({"head_lr": 4e-3} if critic == "shared" else {"lr": 2e-3}),
+            },
             "batch": {"prompts": 8, "minibatch": 4},
         }
     )
