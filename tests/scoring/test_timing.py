@@ -60,6 +60,13 @@ def test_a_small_difference_leaves_the_first_engine_in_place(clock: Clock) -> No
     assert measure([Timed("first", clock, 1.0), Timed("second", clock, 0.95)], SEQUENCES).fastest == "first"
 
 
+def test_an_engine_of_another_process_is_taken_where_it_is_clearly_faster() -> None:
+    here = Measured(16, 152, {"trie": 2.0, "plain": None})
+    assert here.beside(Measured(16, 152, {"vllm": 1.5})).fastest == "vllm"
+    assert here.beside(Measured(16, 152, {"vllm": 1.9})).fastest == "trie"
+    assert str(here.beside(Measured(16, 152, {"vllm": 1.9}))).endswith("trie 2 s, plain slower, vllm 1.9 s")
+
+
 def test_an_engine_that_is_far_slower_is_not_run_to_its_end(clock: Clock) -> None:
     slow = Timed("slow", clock, 10.0)
     found = measure([Timed("fast", clock, 1.0), slow], SEQUENCES)

@@ -40,17 +40,10 @@ def ends(actor: Any) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    ("vllm", "engine", "said"),
-    [
-        ({"vllm": 1.5}, "vllm", "reward engine: vllm (10 sequences of 30 tokens: trie 2 s, plain slower, vllm 1.5 s)"),
-        ({"vllm": 1.9}, "trie", "reward engine: trie (10 sequences of 30 tokens: trie 2 s, plain slower, vllm 1.9 s)"),
-        (None, "trie", "reward engine: trie (10 sequences of 30 tokens: trie 2 s, plain slower)"),
-    ],
-)
-def test_vllm_is_taken_where_it_is_clearly_faster(ray_cluster: None, vllm: Any, engine: str, said: str) -> None:
-    chosen, lines, started = choose({"trie": 2.0, "plain": None}, vllm)
-    assert (chosen, lines) == (engine, [said])
+def test_vllm_is_taken_where_it_is_the_fastest(ray_cluster: None) -> None:
+    chosen, lines, started = choose({"trie": 2.0, "plain": None}, {"vllm": 1.5})
+    said = "reward engine: vllm (10 sequences of 30 tokens: trie 2 s, plain slower, vllm 1.5 s)"
+    assert (chosen, lines, len(started)) == ("vllm", [said], 2)
     assert all(map(ends, started))  # they would hold a device
 
 
