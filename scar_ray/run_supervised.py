@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from scar_ray.config.errors import UserError
-from scar_ray.config.schema import ClusterConfig, Config
+from scar_ray.config.schema import Config, SupervisedCommand
 from scar_ray.run import Stopped, interruptible
 from scar_ray.run_folder import hardware, now, versions
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.metrics import MetricsWriter
 from scar_ray.trainer.progress import Progress
+from scar_ray.workers.environment import joins
+from scar_ray.workers.supervised import train
+from scar_ray.workers.supervised.folder import Halted
 
-Command = Literal["sft", "rm"]
 RECORD = "training.json"
 """File in a model's folder that says what made it."""
 _LINE_EVERY_S = 3.0
@@ -40,7 +42,7 @@ def rm(config: Config) -> Path:
     return train_model(config, "rm", model_folder(config, "rm"))
 
 
-def model_folder(config: Config, command: Command) -> Path:
+def model_folder(config: Config, command: SupervisedCommand) -> Path:
     """Where the model goes: to its own path when it is trained from scratch, else to a folder under `runs`."""
     model = config.model.policy if command == "sft" else config.model.reward
     if config.model.scratch is not None:
@@ -48,7 +50,7 @@ def model_folder(config: Config, command: Command) -> Path:
     return config.runs / (config.name or f"{config.task.name}-{command}")
 
 
-def train_model(config: Config, command: Command, out: Path) -> Path:
+def train_model(config: Config, command: SupervisedCommand, out: Path) -> Path:
     """Trains a model and returns its folder, `out`, which appears when all is done.
 
     Until then the work lies in a hidden folder beside it, with a checkpoint every `checkpoint_every` steps; the same
@@ -57,39 +59,23 @@ def train_model(config: Config, command: Command, out: Path) -> Path:
     with unfinished(out, config, command) as folder:
         log = ModelLog(folder, config, command)
         try:
-            if _needs_actors(config.cluster):
-                _train_on_ranks(config, command, folder.resolve(), log)
+            if config.cluster.learner.ranks > 1 or (config.cluster.device == "cuda" and joins(config.cluster)):
+                _train_on_ranks(config, command, folder.resolve(), log)  # this machine may have no GPU
             else:
-                _train_here(config, command, folder, log)
+                train(config, command, folder, log)
+        except Halted as halted:
+            raise Stopped(f"stopped after step {halted}; the same command goes on from there") from None
         finally:
             log.close()
     print(f"{'policy' if command == 'sft' else 'reward model'}: {out}")
     return out
 
 
-def _needs_actors(cluster: ClusterConfig) -> bool:
-    """Whether Ray actors train: several ranks, or GPUs of a cluster, of which this machine may have none."""
-    joins = cluster.address is not None or "RAY_ADDRESS" in os.environ
-    return cluster.learner.ranks > 1 or (cluster.device == "cuda" and joins)
-
-
-def _train_here(config: Config, command: Command, folder: Path, log: ModelLog) -> None:
-    if command == "sft":
-        from scar_ray.workers.supervised.lm import sft as train
-    else:
-        from scar_ray.workers.supervised.reward import rm as train
-
-    train(config, folder, log)
-
-
-def _train_on_ranks(config: Config, command: Command, folder: Path, log: ModelLog) -> None:
+def _train_on_ranks(config: Config, command: SupervisedCommand, folder: Path, log: ModelLog) -> None:
     """Trains on Ray actors; what the first one tells is shown and written here."""
     from scar_ray.workers.supervised.ranks import train_on_ranks
 
-    every, shown = getattr(config, command).checkpoint_every, ExitStack()
-
-    def log_of(rank: int) -> RankLog:
-        return RankLog(folder, every, tells=rank == 0)
+    shown = ExitStack()
 
     def hear(news: tuple[Any, ...]) -> None:
         kind, *values = news
@@ -101,8 +87,7 @@ def _train_on_ranks(config: Config, command: Command, folder: Path, log: ModelLo
             {"line": log.line, "step": log.step}[kind](*values)
 
     with shown:
-        if not train_on_ranks(config, command, folder, log_of, hear, lambda: log.stopping):
-            raise Stopped("stopped after a step; the same command goes on from its checkpoint")
+        train_on_ranks(config, command, folder, partial(RankLog, folder), hear, lambda: log.stopping)
     if not (folder / "summary.json").is_file():
         raise UserError(
             f"{folder}: the ranks have written their model to a folder of that name that is not this one; "
@@ -111,7 +96,7 @@ def _train_on_ranks(config: Config, command: Command, folder: Path, log: ModelLo
 
 
 @contextmanager
-def unfinished(out: Path, config: Config, command: Command) -> Iterator[Path]:
+def unfinished(out: Path, config: Config, command: SupervisedCommand) -> Iterator[Path]:
     """A folder to fill; it becomes `out` when the block ends well, and stays for the next try if it has a checkpoint.
 
     UserError when `out` already holds something or cannot be written, when another process is at it, and when what an
@@ -148,7 +133,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _record(folder: Path, config: Config, command: Command) -> None:
+def _record(folder: Path, config: Config, command: SupervisedCommand) -> None:
     """Writes down what is trained; UserError when an earlier try left checkpoints of something else."""
     file = folder / RECORD
     settings = json.loads(config.model_dump_json(exclude=_MAY_CHANGE))
@@ -178,9 +163,8 @@ def _difference(earlier: object, settings: object, prefix: str = "") -> str:
 class ModelLog:
     """metrics.jsonl, TensorBoard, progress and checkpoints of the training of a model."""
 
-    def __init__(self, folder: Path, config: Config, command: Command) -> None:
+    def __init__(self, folder: Path, config: Config, command: SupervisedCommand) -> None:
         self._folder, self._command = folder, command
-        self._every = getattr(config, command).checkpoint_every
         trainer = config.trainer
         self._writer = MetricsWriter(
             folder,
@@ -233,12 +217,9 @@ class ModelLog:
             self._progress.update(step, values)
             self._shown = time.perf_counter()
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
-        """Keeps the state when it is time to, at the end, and when the user wants to stop; then raises Stopped."""
-        if stop or step % self._every == 0 or step == steps:
-            _save(self._folder, step, write, self.seconds)
-        if stop:
-            raise Stopped(f"stopped after step {step}; the same command goes on from there")
+    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        """Keeps the state."""
+        _save(self._folder, step, write, self.seconds)
 
     def _ask_to_stop(self) -> None:
         self.stopping = True
@@ -251,16 +232,12 @@ class ModelLog:
 class RankLog:
     """The log of one rank of several: checkpoints are written there, all else is told to a `ModelLog` elsewhere."""
 
-    def __init__(self, folder: Path, every: int, *, tells: bool) -> None:
-        """`every` so many steps a checkpoint is due; the first rank `tells` and writes."""
-        self._folder, self._every, self._tells = folder, every, tells
+    def __init__(self, folder: Path, *, tells: bool) -> None:
+        """The first rank `tells` and writes."""
+        self._folder, self._tells = folder, tells
         self._news: deque[tuple[Any, ...]] = deque()
         self._started = time.perf_counter()
         self.stopping = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As new, with a clock of the process that it comes to."""
-        return partial(RankLog, tells=self._tells), (self._folder, self._every)
 
     @property
     def seconds(self) -> float:
@@ -284,16 +261,11 @@ class RankLog:
     def step(self, step: int, steps: int, metrics: Mapping[str, float]) -> None:
         self._tell("step", step, steps, {**metrics, "time_s": self.seconds})
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
-        if stop or step % self._every == 0 or step == steps:
-            if self._tells:
-                _save(self._folder, step, write, self.seconds)
-            else:
-                write(self._folder)
-        if stop:
-            from scar_ray.workers.supervised.ranks import Halted
-
-            raise Halted
+    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        if self._tells:
+            _save(self._folder, step, write, self.seconds)
+        else:
+            write(self._folder)
 
     def ask_to_stop(self) -> None:
         self.stopping = True

@@ -14,7 +14,7 @@ from typing import Literal
 
 from scar_ray.config.errors import UserError
 from scar_ray.config.model_folder import ModelFolder, is_local, read_model_folder, same_tokenizer
-from scar_ray.config.schema import Config, Part, RewardModelConfig
+from scar_ray.config.schema import Config, Part, RewardModelConfig, SupervisedCommand
 from scar_ray.credit import PARSING
 from scar_ray.parsing import parser_folder
 
@@ -42,7 +42,7 @@ def preflight(config: Config) -> None:
         raise UserError("\n".join(problems))
 
 
-def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
+def preflight_supervised(config: Config, command: SupervisedCommand) -> None:
     """Checks that `scar-ray sft` or `scar-ray rm` can start here.
 
     Raises:
@@ -68,7 +68,7 @@ def preflight_supervised(config: Config, command: Literal["sft", "rm"]) -> None:
         raise UserError("\n".join(problems))
 
 
-def _shares(config: Config, command: Literal["sft", "rm"]) -> Iterator[str]:
+def _shares(config: Config, command: SupervisedCommand) -> Iterator[str]:
     """What several ranks cannot share."""
     learner, batch = config.cluster.learner, getattr(config, command).batch
     if learner.zero_stage == 3:
@@ -102,7 +102,7 @@ def preflight_evaluation(config: Config, policy: str) -> None:
         raise UserError("\n".join(problems))
 
 
-def _completion_room(config: Config, command: Literal["sft", "rm"]) -> Iterator[str]:
+def _completion_room(config: Config, command: SupervisedCommand) -> Iterator[str]:
     longest: int = getattr(config, command).max_tokens
     if config.task.has_prompts and longest <= config.task.prompt_tokens_max:
         yield (

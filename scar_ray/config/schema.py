@@ -369,6 +369,9 @@ class TrainerConfig(Section):
     wandb: bool = False
 
 
+SupervisedCommand = Literal["sft", "rm"]
+
+
 class SupervisedConfig(Section):
     """`scar-ray sft` and `scar-ray rm`."""
 

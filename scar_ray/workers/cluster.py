@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
 from scar_ray.workers.engine_choice import engine_of, fastest, measured
-from scar_ray.workers.environment import actor_env, engine_env
+from scar_ray.workers.environment import actor_env, engine_env, joins
 from scar_ray.workers.errors import get_all
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
@@ -68,9 +68,7 @@ class Actors:
                 rewards = [actor for actor, name in zip(self.handles, self.names, strict=True) if "reward" in name]
                 ray.wait([actor.close.remote() for actor in rewards], num_returns=len(rewards), timeout=CLOSE_S)
         finally:
-            for handle in self.handles:
-                ray.kill(handle, no_restart=True)
-            remove_placement_group(self.group)
+            end(self.handles, self.group)
 
 
 @contextlib.contextmanager
@@ -110,7 +108,7 @@ def reserve(plan: Placement, cluster: ClusterConfig, log: Log) -> PlacementGroup
     A cluster that may grow (one that was joined) gets `startup_timeout_s`, with a message about what is missing now
     and then; a local one has what it has.
     """
-    local = cluster.address is None and "RAY_ADDRESS" not in os.environ
+    local = not joins(cluster)
     group = placement_group([dict(bundle) for bundle in plan.bundles], strategy="PACK")
     deadline = time.monotonic() + (0 if local and not _fits(plan) else cluster.startup_timeout_s)
     while not group.wait(min(POLL_S, max(0.1, deadline - time.monotonic()))):
@@ -225,10 +223,15 @@ def all_or_none(group: PlacementGroup) -> Iterator[dict[str, Any]]:
     try:
         yield handles
     except BaseException:
-        for handle in handles.values():
-            ray.kill(handle, no_restart=True)
-        remove_placement_group(group)
+        end(handles.values(), group)
         raise
+
+
+def end(handles: Iterable[Any], group: PlacementGroup) -> None:
+    """Ends actors and gives their placement back."""
+    for handle in handles:
+        ray.kill(handle, no_restart=True)
+    remove_placement_group(group)
 
 
 def actors_of(handles: dict[str, Any], role: str) -> tuple[list[Any], list[str]]:

@@ -21,6 +21,11 @@ def show_token() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
+def joins(cluster: ClusterConfig) -> bool:
+    """Whether a Ray cluster is joined that is there already: that of the address, or of a Ray job."""
+    return cluster.address is not None or "RAY_ADDRESS" in os.environ
+
+
 def actor_env(cluster: ClusterConfig, threads: int | None = None) -> dict[str, str]:
     """Environment variables of an actor of this cluster."""
     env = {name: os.environ[name] for name in FORWARDED if name in os.environ}

@@ -20,7 +20,7 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.schema import LearnerConfig, OptimizerConfig, SupervisedConfig
 from scar_ray.workers import deepspeed_engine as ds
 from scar_ray.workers.state_files import read_tensors, write_tensors
-from scar_ray.workers.supervised.folder import Log
+from scar_ray.workers.supervised.folder import Halted, Log
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -48,7 +48,7 @@ class Training:
     weight_of: Callable[[Any], float] = _one
     """Weight of a row in the mean of a batch."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-    """How weights' gradients and moments are spread over the ranks (ZeRO), and what is offloaded."""
+    """How gradients and moments are spread over the ranks (ZeRO), and what is offloaded."""
 
 
 @contextmanager
@@ -58,9 +58,10 @@ def process_group(device: str, seed: int, threads: int) -> Iterator[torch.device
     Alone, `threads` CPU threads work, and environment, thread count and random state are put back at the end, so that
     Ray actors started later inherit nothing of it.
     """
+    own = torch.device(device, 0) if device == "cuda" else torch.device(device)
     if torch.distributed.is_initialized():
         torch.manual_seed(seed)
-        yield torch.device(device, 0) if device == "cuda" else torch.device(device)
+        yield own
         return
     environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "DS_ACCELERATOR": device}
     before, threads_before = os.environ.copy(), torch.get_num_threads()
@@ -71,7 +72,7 @@ def process_group(device: str, seed: int, threads: int) -> Iterator[torch.device
             torch.manual_seed(seed)
             torch.set_num_threads(threads)
             _init_group(device)
-            yield torch.device(device, 0) if device == "cuda" else torch.device(device)
+            yield own
     finally:
         import deepspeed
 
@@ -105,7 +106,8 @@ def fit(
     what is minimised is the sum of a batch's losses over the sum of its weights, in however many forward passes and
     on however many ranks it is computed. The learning rate rises linearly over the warm-up, then falls as a
     cosine. Goes on from the log's checkpoint where it has one: data, order and rates are functions of the step, so
-    that a stopped training ends with the same weights, bit for bit. UserError when the loss is not finite.
+    that a stopped training ends with the same weights, bit for bit. UserError when the loss is not finite, Halted
+    after the checkpoint that the user's stop asks for.
     """
     hyper, n_steps = training.hyper, len(batches)
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -135,8 +137,11 @@ def fit(
             if not math.isfinite(figures["loss"]):
                 raise UserError(f"step {step}: the loss is {figures['loss']}; lower the learning rate (now {hyper.lr})")
             training.log.step(step, n_steps, {**figures, "lr": lr})
-            stop = _over_ranks(float(training.log.stopping), engine.device) > 0
-            training.log.checkpoint(step, n_steps, lambda folder: _save(engine, folder, n_steps), stop=stop)
+            (stop,) = _over_ranks([float(training.log.stopping)], engine.device)
+            if stop or step % hyper.checkpoint_every == 0 or step == n_steps:
+                training.log.checkpoint(step, lambda folder: _save(engine, folder, n_steps))
+            if stop:
+                raise Halted(step)
     engine.destroy()
     sys.stdout.flush()
 
@@ -169,20 +174,21 @@ def _update(
         totals["loss"] += float(loss.detach()) / weight
         for name, value in figures.items():
             totals[name] += value / weight
-        if not math.isfinite(_over_ranks(float(loss.detach()), engine.device)):
+        if not math.isfinite(*_over_ranks([float(loss.detach())], engine.device)):
             break
         engine.backward(loss / weight * len(parts) * ranks)  # DeepSpeed takes the mean over passes and ranks
         engine.step()
-    return {name: _over_ranks(totals[name], engine.device) for name in sorted(totals)}
+    return dict(zip(totals, _over_ranks(list(totals.values()), engine.device), strict=True))
 
 
-def _over_ranks(value: float, device: torch.device) -> float:
-    """The sum of a number over all ranks."""
+def _over_ranks(values: list[float], device: torch.device) -> list[float]:
+    """The sums of numbers over all ranks."""
     if torch.distributed.get_world_size() == 1:
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(total)
-    return float(total)
+        return values
+    sums = torch.tensor(values, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(sums)
+    found: list[float] = sums.tolist()
+    return found
 
 
 def _save(engine: DeepSpeedEngine, folder: Path, n_steps: int) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _LINE_EVERY_S = 3.0
 
 
+class Halted(Exception):
+    """The training has stopped, as the user asked, after a step whose checkpoint is written; its argument."""
+
+
 class Log(Protocol):
     """What is written down while a model is trained."""
 
@@ -44,11 +48,8 @@ class Log(Protocol):
         """Whether the user wants to stop; told to one rank of several."""
         ...
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
-        """Lets `write` fill a checkpoint folder, if one is due after this step; with `stop` raises then.
-
-        All ranks call `write` together, the first one writes.
-        """
+    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        """Lets `write` fill a checkpoint folder of this step; all ranks call it together, the first one writes."""
         ...
 
 
@@ -77,7 +78,7 @@ class RunLog:
 
     stopping = False
 
-    def checkpoint(self, step: int, steps: int, write: Callable[[Path], None], *, stop: bool) -> None:
+    def checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
         pass
 
     @property

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import ray
-from ray.util.placement_group import remove_placement_group
 
 from scar_ray.config.errors import UserError
 from scar_ray.config.placement import alone, placement
-from scar_ray.config.schema import Config
+from scar_ray.config.schema import Config, SupervisedCommand
 from scar_ray.workers import deepspeed_engine as ds
-from scar_ray.workers.cluster import Starter, bundle_order, reserve, session, wait_ready
+from scar_ray.workers.cluster import Starter, bundle_order, end, reserve, session, wait_ready
 from scar_ray.workers.environment import actor_env
 from scar_ray.workers.errors import ActorFailed, explain
-from scar_ray.workers.supervised.folder import Log
+from scar_ray.workers.supervised import train
+from scar_ray.workers.supervised.folder import Halted, Log
 
-Command = Literal["sft", "rm"]
 News = tuple[Any, ...]
 """Something to show: its kind, and what belongs to it."""
 
 NEWS_S = 0.5
 """Seconds between questions for news."""
-
-
-class Halted(Exception):
-    """The training has stopped, as the user asked, after its checkpoint was written."""
 
 
 class RankLog(Log, Protocol):
@@ -42,11 +37,25 @@ class RankLog(Log, Protocol):
         ...
 
 
+class NewLog(Protocol):
+    """Makes a rank's log in the rank's process."""
+
+    def __call__(self, *, tells: bool) -> RankLog:
+        """Only the first rank `tells` and writes."""
+        ...
+
+
 class SupervisedRank:
     """One rank of a training, in a Ray actor; `train` runs on all of them together, beside the other methods."""
 
     def __init__(
-        self, rank: int, config: Config, command: Command, folder: Path, log: RankLog, address: tuple[str, int]
+        self,
+        rank: int,
+        config: Config,
+        command: SupervisedCommand,
+        folder: Path,
+        new_log: NewLog,
+        address: tuple[str, int],
     ) -> None:
         import torch
 
@@ -54,21 +63,19 @@ class SupervisedRank:
         if device == "cpu":
             torch.set_num_threads(config.cluster.threads_per_actor)
         ds.open_group(rank, learner.ranks, address, device, learner.timeout_s)
-        self._config, self._command, self._folder, self._log = config, command, folder, log
+        self._config, self._command, self._folder = config, command, folder
+        self._log = new_log(tells=rank == 0)
 
     def ready(self) -> None:
         """Returns when all ranks have met."""
 
-    def train(self) -> bool:
-        """Trains the model and writes it to the folder; False where it was stopped before."""
-        from scar_ray.workers.supervised.lm import sft
-        from scar_ray.workers.supervised.reward import rm
-
+    def train(self) -> int | None:
+        """Trains the model and writes it to the folder; the step after which it was stopped, if it was."""
         try:
-            (sft if self._command == "sft" else rm)(self._config, self._folder, self._log)
-        except Halted:
-            return False
-        return True
+            train(self._config, self._command, self._folder, self._log)
+        except Halted as halted:
+            return int(halted.args[0])
+        return None
 
     def news(self) -> list[News]:
         return self._log.news()
@@ -79,16 +86,16 @@ class SupervisedRank:
 
 def train_on_ranks(
     config: Config,
-    command: Command,
+    command: SupervisedCommand,
     folder: Path,
-    log_of: Callable[[int], RankLog],
+    new_log: NewLog,
     hear: Callable[[News], None],
     stopping: Callable[[], bool],
-) -> bool:
-    """Trains a model on `cluster.learner.ranks` actors into a folder that all of them see; False when it was stopped.
+) -> None:
+    """Trains a model on `cluster.learner.ranks` actors into a folder that all of them see.
 
     `hear` gets the first rank's news as they come, `stopping` says whether the user wants to stop. UserError for what
-    the user can put right, ActorFailed when a rank fails.
+    the user can put right, Halted after the checkpoint that a stop asks for, ActorFailed when a rank fails.
     """
 
     def say(text: str) -> None:
@@ -104,19 +111,17 @@ def train_on_ranks(
             for rank in range(role.actors):
                 options = starter.options(role, rank, actor_env(config.cluster), max_concurrency=2)
                 actor = ray.remote(SupervisedRank).options(**options)
-                handles[f"learner-{rank}"] = actor.remote(rank, config, command, folder, log_of(rank), address)
+                handles[f"learner-{rank}"] = actor.remote(rank, config, command, folder, new_log, address)
             wait_ready(handles)
-            return _follow(handles, hear, stopping)
+            _follow(handles, hear, stopping)
         finally:
-            for handle in handles.values():
-                ray.kill(handle, no_restart=True)
-            remove_placement_group(group)
+            end(handles.values(), group)
 
 
-def _follow(handles: dict[str, Any], hear: Callable[[News], None], stopping: Callable[[], bool]) -> bool:
-    """Waits for all ranks; whether they trained to the end."""
+def _follow(handles: dict[str, Any], hear: Callable[[News], None], stopping: Callable[[], bool]) -> None:
+    """Waits until all ranks have trained to the end, or to the step where they were stopped: Halted then."""
     running = {actor.train.remote(): name for name, actor in handles.items()}
-    first, asked, finished = next(iter(handles.values())), False, True
+    first, asked, halted = next(iter(handles.values())), False, None
     while running:
         done, _ = ray.wait(list(running), num_returns=1, timeout=NEWS_S)
         if stopping() and not asked:
@@ -125,8 +130,9 @@ def _follow(handles: dict[str, Any], hear: Callable[[News], None], stopping: Cal
         for piece in _answer(first.news.remote(), "learner-0"):
             hear(piece)
         for ref in done:
-            finished &= _answer(ref, running.pop(ref))
-    return finished
+            halted = _answer(ref, running.pop(ref))
+    if halted is not None:
+        raise Halted(halted)
 
 
 def _answer(ref: Any, name: str) -> Any:
