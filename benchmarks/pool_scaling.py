@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from scar_ray.games import balanced, owen
-from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, Units
-from scar_ray.workers.reward_tasks import Job, TaskSizes, cut
+from scar_ray.games.tokens import Lengths
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Question, Response, Units
+from scar_ray.workers.reward_tasks import Job, TaskSizes
 
 PROMPT, SHORTEST, LONGEST = 450, 16, 53
 """Tokens of the prompt and of the responses."""
@@ -48,12 +49,22 @@ class Delay:
 
     def evaluate(self, jobs: Sequence[Job]) -> tuple[list[Evaluation], SimpleNamespace, float]:
         started = time.perf_counter()
-        tokens = sum(part.tokens for job in jobs for part in cut(*job, TaskSizes(10**9)))
-        values = [Evaluation(0.0, None if plan.game is None else plan.game.coalitions_Cn.mean(1)) for _, plan in jobs]
+        tokens = sum(cost(*job) for job in jobs)
+        found = [None if asked.coalitions_Cn is None else asked.coalitions_Cn.mean(1) for _, asked in jobs]
+        values = [Evaluation(0.0 if asked.scored else np.nan, one) for one, (_, asked) in zip(found, jobs, strict=True)]
         time.sleep(max(0.0, started + tokens * self._delay - time.perf_counter()))
-        work = {"asked": 0, "unique": 0, "asked_tokens": 0, "tokens": tokens, "computed_tokens": tokens}
+        work = {"asked": 0, "repeated": 0, "unique": 0, "asked_tokens": 0, "tokens": tokens, "computed_tokens": tokens}
         work |= {"padding_tokens": 0, "dropped_chars": 0}
         return values, SimpleNamespace(**work), tokens * self._delay
+
+
+def cost(response: Response, asked: Question) -> int:
+    """Tokens that a trie computes."""
+    prompt = len(response.prompt.token_ids)
+    if asked.coalitions_Cn is None or asked.units is None:
+        return prompt + response.n_tokens
+    lengths = tuple(np.diff((0, *asked.units.ends)).tolist())
+    return Lengths(prompt, lengths).trie_tokens(asked.coalitions_Cn)
 
 
 def responses(count: int, vocabulary: int, prompt: int = PROMPT, seed: int = 0) -> list[Job]:

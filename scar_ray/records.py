@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,30 @@ class Units:
         return (0, *self.ends[:-1]) if self.ends else ()
 
 
+class Question(Protocol):
+    """What a reward model is asked about one response: a `CreditPlan`, or an `Excerpt` of one."""
+
+    @property
+    def units(self) -> Units | None:
+        """The players."""
+
+    @property
+    def coalitions_Cn(self) -> BoolArray | None:
+        """Coalitions whose values are asked for, one a row; None without a game."""
+
+    @property
+    def scored(self) -> bool:
+        """True when the plain score is asked for."""
+
+    @property
+    def attention(self) -> bool:
+        """True when last-layer attention is asked for."""
+
+    @property
+    def gold(self) -> bool:
+        """True when the second reward model's score is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreditPlan:
     """What a credit method asks of the reward model for one response; the plain score always comes too."""
@@ -144,21 +168,43 @@ class CreditPlan:
     gold: bool = False
     """True when the second reward model's score is wanted too: in evaluations on held-out prompts."""
 
+    @property
+    def coalitions_Cn(self) -> BoolArray | None:
+        return None if self.game is None else self.game.coalitions_Cn
+
+    @property
+    def scored(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Some of what a `CreditPlan` asks, without the map from values to credits; the fields are `Question`'s."""
+
+    units: Units | None = None
+    coalitions_Cn: BoolArray | None = None
+    scored: bool = True
+    attention: bool = False
+    gold: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """What the reward model answered for one response; raw, before clipping and penalties."""
 
     score: float
-    """r(x, y), the plain sequence score; equals the value of the full coalition bit for bit in fp32."""
+    """r(x, y), the plain sequence score; equals the value of the full coalition bit for bit in fp32. NaN where it was
+    not asked for."""
     values_C: FloatArray | None = None
-    """v(S) of every coalition of the plan, in its order."""
+    """v(S) of every coalition that was asked for, in their order."""
     attention_T: FloatArray | None = None
     """Share of attention that the read position pays to each response token; non-negative, sums to 1."""
     gold: float | None = None
     """Score of the second reward model."""
     asked_tokens: int = 0
     """Tokens of all sequences that were asked for, each as a whole; 0 where a function reads texts."""
+    lengths_C: NDArray[np.int64] | None = None
+    """Of them, those of every coalition; None where a function reads texts."""
     stderr_C: FloatArray | None = None
     """Standard errors of the values, where they are means of samples; 0 where a value is exact, NaN of one sample."""
 

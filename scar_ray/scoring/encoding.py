@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scar_ray.config.schema import Masking, RewardModelConfig
-from scar_ray.records import CreditPlan, Response, Units
+from scar_ray.records import Question, Response, Units
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.text.alignment import dropped_characters, overlap_shares, token_units
 from scar_ray.text.offsets import Span
+
+Alike = Literal["tokens", "text", "nothing"]
+"""What coalitions of two responses to a prompt must have in common to be equal sequences: the policy's tokens that are
+left, or the text; nothing makes them equal for sure where a sequence also depends on what is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +57,30 @@ class Encoder:
                 "characters of its tokens; save the tokenizer with tokenizer.json or use credit.masking=delete"
             )
 
-    def sequences(self, response: Response, plan: CreditPlan) -> list[Encoded]:
-        """The full response, then every coalition of the plan.
+    @property
+    def alike(self) -> Alike:
+        if self._by_ids:
+            return "nothing" if self._masking == "attention" else "tokens"
+        return "text" if self._masking == "delete" else "nothing"
+
+    @property
+    def fill_token(self) -> int:
+        return -1 if self._fill is None else self._fill
+
+    def sequences(self, response: Response, question: Question) -> list[Encoded]:
+        """The full response, then every coalition that is asked for.
 
         SampleFailed, naming the sample, for a sequence that is longer than the model reads.
         """
         full = Encoded(self._ids(response, None, None))
         sequences = [full]
-        if plan.game is not None:
-            assert plan.units is not None
+        if question.coalitions_Cn is not None:
+            assert question.units is not None
             if self._masking == "delete":
-                sequences += [Encoded(self._ids(response, plan.units, row)) for row in plan.game.coalitions_Cn]
+                sequences += [Encoded(self._ids(response, question.units, row)) for row in question.coalitions_Cn]
             else:
-                owner = self._owners(response, plan.units, len(full))
-                sequences += [self._masked(full, owner, row) for row in plan.game.coalitions_Cn]
+                owner = self._owners(response, question.units, len(full))
+                sequences += [self._masked(full, owner, row) for row in question.coalitions_Cn]
         for number, sequence in enumerate(sequences):
             if len(sequence) > self._limit:
                 what = "prompt and response" if number == 0 else f"coalition {number - 1}"

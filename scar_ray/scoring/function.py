@@ -22,6 +22,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Real
 from typing import Any
 
@@ -29,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scar_ray.config.schema import Masking, RewardModelConfig
-from scar_ray.records import CreditPlan, Evaluation, Response, Sample
-from scar_ray.scoring.encoding import char_ranges
+from scar_ray.records import Evaluation, Question, Response, Sample
+from scar_ray.scoring.encoding import Alike, char_ranges
 from scar_ray.scoring.errors import RewardUnavailable, SampleFailed, name_of
 from scar_ray.scoring.loading import load_function
 from scar_ray.scoring.words import Words
@@ -62,6 +63,8 @@ class FunctionReward:
     appends_eos = False
     engine = "function"
     """Every text is scored for itself."""
+    alike: Alike = "text"
+    fill_token = -1
 
     def __init__(
         self,
@@ -95,20 +98,21 @@ class FunctionReward:
         return masking
 
     def evaluate(
-        self, jobs: Sequence[tuple[Response, CreditPlan]], *, check_finite: bool = True
+        self, jobs: Sequence[tuple[Response, Question]], *, check_finite: bool = True
     ) -> tuple[list[Evaluation], Workload]:
         """Evaluations of the jobs, in their order; see `RewardModel.evaluate`.
 
         Raises SampleFailed, naming sample and function, where the function raises, answers with something else than
         one number for each sample, or with one that is not finite; RewardUnavailable where it cannot be reached.
         """
-        assert not any(plan.attention for _, plan in jobs), "a function has no attention"
+        assert not any(question.attention for _, question in jobs), "a function has no attention"
         rows: dict[tuple[object, ...], int] = {}
         asked: list[_Asked] = []
         wanted: list[list[int]] = []
-        for response, plan in jobs:
+        for response, question in jobs:
             wanted.append([])
-            for number, text in enumerate(reduced_texts(response, plan, self._masking)):
+            texts = enumerate(reduced_texts(response, question, self._masking))
+            for number, text in texts if question.scored else islice(texts, 1, None):
                 prompt = response.prompt
                 key = (prompt.text, text, prompt.index if prompt.data else None)
                 if key not in rows:
@@ -118,10 +122,11 @@ class FunctionReward:
         values = self._values(asked)
         if check_finite:
             self._check_finite(values, asked)
-        evaluations = [
-            Evaluation(float(values[own[0]]), None if plan.game is None else values[own[1:]])
-            for own, (_, plan) in zip(wanted, jobs, strict=True)
-        ]
+        evaluations = []
+        for own, (_, question) in zip(wanted, jobs, strict=True):
+            plain, values_C = np.split(values[own], [int(question.scored)])
+            score = float(plain[0]) if question.scored else float("nan")
+            evaluations.append(Evaluation(score, None if question.coalitions_Cn is None else values_C))
         return evaluations, Workload(asked=sum(map(len, wanted)), unique=len(asked))
 
     def _values(self, asked: Sequence[_Asked]) -> NDArray[np.float64]:
@@ -191,21 +196,21 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def reduced_texts(response: Response, plan: CreditPlan, masking: Masking) -> Iterator[str]:
-    """The response's text, then that of every coalition of the plan.
+def reduced_texts(response: Response, question: Question, masking: Masking) -> Iterator[str]:
+    """The response's text, then that of every coalition that is asked for.
 
     delete cuts the characters of the other units out, blank puts one blank for each of their tokens.
     """
     yield response.text
-    if plan.game is None:
+    if question.coalitions_Cn is None:
         return
-    units = plan.units
+    units = question.units
     assert units is not None
     pieces = [response.text[start:end] for start, end in char_ranges(response, units)]
     fills = [" " * (stop - first) for first, stop in zip(units.starts, units.ends, strict=True)]
     if masking == "delete":
         fills = [""] * len(pieces)
-    for present_n in plan.game.coalitions_Cn.tolist():
+    for present_n in question.coalitions_Cn.tolist():
         yield "".join(piece if present else fill for piece, fill, present in zip(pieces, fills, present_n, strict=True))
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
-from scar_ray.records import CreditPlan, Evaluation, Response
-from scar_ray.scoring.encoding import Encoded, Encoder
+from scar_ray.records import Evaluation, Question, Response
+from scar_ray.scoring.encoding import Alike, Encoded, Encoder
 from scar_ray.scoring.engines import Classifier, Engine, Measured, PlainBatches, choose_engine, measure, suited_engines
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.scoring.loading import is_causal, load_classifier, reads_ids, sequence_limit
@@ -36,45 +36,46 @@ class EncodedReward:
         self.encoder, self._engine = encoder, engine
 
     def evaluate(
-        self, jobs: Sequence[tuple[Response, CreditPlan]], *, check_finite: bool = True
+        self, jobs: Sequence[tuple[Response, Question]], *, check_finite: bool = True
     ) -> tuple[list[Evaluation], Workload]:
         """Evaluations of the jobs, in their order. Identical sequences are computed once.
 
         Raises SampleFailed, naming the sample, for a sequence over the model's limit, and for a score that is not
         finite unless the caller wants those as they are (`check_finite=False`).
         """
-        assert self.gives_attention or not any(plan.attention for _, plan in jobs), "not loaded for attention"
+        assert self.gives_attention or not any(asked.attention for _, asked in jobs), "not loaded for attention"
         index: dict[Encoded, int] = {}
         wanted: list[list[int]] = []
         groups: list[list[int]] = []
         work = Workload()
-        for response, plan in jobs:
+        for response, asked in jobs:
             known = len(index)
-            rows = [index.setdefault(ids, len(index)) for ids in self.encoder.sequences(response, plan)]
+            needed = self.encoder.sequences(response, asked)[0 if asked.scored else 1 :]
+            rows = [index.setdefault(ids, len(index)) for ids in needed]
             wanted.append(rows)
             groups.append(list(range(known, len(index))))
             work.asked += len(rows)
-            work.dropped_chars += self.encoder.dropped(response)
+            work.dropped_chars += self.encoder.dropped(response) if asked.scored else 0
         sequences, padding = list(index), self._padding()
-        asked_tokens = [sum(len(sequences[row]) for row in rows) for rows in wanted]
-        work.asked_tokens = sum(asked_tokens)
-        work.unique, work.tokens = len(sequences), sum(map(len, sequences))
-        attending = sorted({rows[0] for rows, (_, plan) in zip(wanted, jobs, strict=True) if plan.attention})
+        lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+        work.asked_tokens = sum(int(lengths[rows].sum()) for rows in wanted)
+        work.unique, work.tokens = len(sequences), int(lengths.sum())
+        attending = sorted({rows[0] for rows, (_, asked) in zip(wanted, jobs, strict=True) if asked.attention})
         scores, attention, work.computed_tokens = self._forward(sequences, groups, attending)
         work.padding_tokens = self._padding() - padding
         evaluations = []
-        for rows, tokens, (response, plan) in zip(wanted, asked_tokens, jobs, strict=True):
-            values = scores[rows]
+        for rows, (response, asked) in zip(wanted, jobs, strict=True):
+            plain, values_C = np.split(scores[rows], [int(asked.scored)])
             if check_finite:
-                self._check_finite(values, response)
+                self._check_finite(plain, values_C, response)
+            read = self.encoder.response_attention(attention[rows[0]], response) if asked.attention else None
             evaluations.append(
                 Evaluation(
-                    score=float(values[0]),
-                    values_C=values[1:] if plan.game is not None else None,
-                    attention_T=self.encoder.response_attention(attention[rows[0]], response)
-                    if plan.attention
-                    else None,
-                    asked_tokens=tokens,
+                    score=float(plain[0]) if asked.scored else float("nan"),
+                    values_C=values_C if asked.coalitions_Cn is not None else None,
+                    attention_T=read,
+                    asked_tokens=int(lengths[rows].sum()),
+                    lengths_C=lengths[rows[plain.size :]] if asked.coalitions_Cn is not None else None,
                 )
             )
         return evaluations, work
@@ -84,7 +85,17 @@ class EncodedReward:
         """Name of the engine that computes coalitions."""
         return self._engine.name
 
-    def measure_engines(self, response: Response, plan: CreditPlan) -> Measured:
+    @property
+    def alike(self) -> Alike:
+        """When coalitions of two responses to a prompt are equal sequences."""
+        return self.encoder.alike
+
+    @property
+    def fill_token(self) -> int:
+        """What stands in the place of a token that is left out; -1 where nothing does."""
+        return self.encoder.fill_token
+
+    def measure_engines(self, response: Response, question: Question) -> Measured:
         """How long the engines that suit the model take for such a response: its lengths and coalitions.
 
         Where the model reads the policy's token ids, those of prompt and response are drawn at random.
@@ -97,7 +108,7 @@ class EncodedReward:
 
         prompt = replace(response.prompt, token_ids=drawn(response.prompt.token_ids))
         response = replace(response, prompt=prompt, token_ids=drawn(response.token_ids))
-        sequences = list(dict.fromkeys(self.encoder.sequences(response, plan)))
+        sequences = list(dict.fromkeys(self.encoder.sequences(response, question)))
         return measure(self._suited_engines(), sequences[:: -(-len(sequences) // MEASURED)])
 
     def _suited_engines(self) -> list[Engine]:
@@ -116,11 +127,12 @@ class EncodedReward:
         """Padding tokens computed so far."""
         return self._engine.padding
 
-    def _check_finite(self, values: NDArray[np.float64], response: Response) -> None:
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            what = "its score" if bad[0] == 0 else f"the value of coalition {bad[0] - 1}"
-            raise SampleFailed(f"{name_of(response)}: the reward model returned {values[bad[0]]} as {what}")
+    def _check_finite(self, plain: NDArray[np.float64], values_C: NDArray[np.float64], response: Response) -> None:
+        for values, what in ((plain, "its score"), (values_C, "the value of coalition {}")):
+            bad = np.flatnonzero(~np.isfinite(values))
+            if bad.size:
+                told = f"the reward model returned {values[bad[0]]} as {what.format(bad[0])}"
+                raise SampleFailed(f"{name_of(response)}: {told}")
 
 
 class RewardModel(EncodedReward):

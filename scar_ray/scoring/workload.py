@@ -12,7 +12,7 @@ class Workload:
     asked: int = 0
     """Sequences asked for: full responses and coalitions."""
     repeated: int = 0
-    """Those of responses that equal another one of the step, whose answers they got."""
+    """Those of responses and coalitions that equal one of the step that is asked elsewhere, and got its answers."""
     unique: int = 0
     """Distinct ones, which are the ones computed."""
     asked_tokens: int = 0

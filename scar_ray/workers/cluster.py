@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
+from scar_ray.records import FILLS
 from scar_ray.workers.engine_choice import engine_of, fastest, measured
 from scar_ray.workers.environment import actor_env, engine_env, joins
 from scar_ray.workers.errors import get_all
@@ -305,11 +306,14 @@ def reward_pool(config: Config, actors: list[Any], names: list[str]) -> RayRewar
     """The pool of these actors, which have loaded; the samples of a prompt are neighbours in a task."""
     pool, samples = config.cluster.reward, config.algorithm.batch.samples
     shares: dict[str, Sharing] = {"trie": "trie", "shared_prompt": "prompt", "vllm": "prompt"}
+    engine, (alike, fill_token) = ray.get([actors[0].engine.remote(), actors[0].alike.remote()])
     sizes = TaskSizes(
         tokens=pool.task_tokens,
         neighbours=-(-pool.responses_per_task // samples) * samples,
-        sharing=shares.get(ray.get(actors[0].engine.remote()), "nothing"),
-        filled=config.credit.masking in ("blank", "mask", "pad"),
+        sharing=shares.get(engine, "nothing"),
+        filled=config.credit.masking in FILLS,
+        alike=alike,
+        fill_token=fill_token,
     )
     return RayRewardPool(
         actors,

@@ -11,6 +11,7 @@ from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Config, Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import SampleFailed, Workload
+from scar_ray.scoring.encoding import Alike
 from scar_ray.workers.reward_tasks import Job
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class RewardWorker:
     def engine(self) -> str:
         """Name of the engine that computes coalitions."""
         return self._reward.engine
+
+    def alike(self) -> tuple[Alike, int]:
+        """When coalitions of two responses to a prompt are equal to what scores them, and what fills their gaps."""
+        return self._reward.alike, self._reward.fill_token
 
     def measure(self, response: Response, plan: CreditPlan) -> Measured | None:
         """How long the model's engines take for such a response; None where it is too long for the model."""

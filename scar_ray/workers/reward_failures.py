@@ -18,13 +18,11 @@ def failed_coalition(fails: Callable[[Part], bool], part: Part) -> int | None:
 
     None where it fails on the response as it is, or on no coalition alone. Asks about log2(C) times.
     """
-    if part.job[1].game is None or fails(selected(part, None)):
+    if part.job[1].coalitions_Cn is None or fails(selected(part, None)):
         return None
-    if fails(selected(part, [])):
-        return 0
     while parts := halves(part):
         part = parts[0] if fails(parts[0]) else parts[1]
-    return int(part.rows_C[2]) if len(part.rows_C) > 2 and fails(part) else None
+    return int(part.rows_C[0]) if fails(part) else None
 
 
 def renumbered(message: str, part: Part) -> str:

@@ -15,11 +15,20 @@ import ray
 
 from scar_ray.config.cluster import EngineName
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
-from scar_ray.scoring import RewardUnavailable, SampleFailed, Workload
+from scar_ray.scoring import RewardUnavailable, SampleFailed, Workload, name_of
 from scar_ray.workers.errors import ActorFailed, explain
 from scar_ray.workers.reward_failures import failed_coalition, located, renumbered, several
-from scar_ray.workers.reward_step import Neighbours, Scoring, Step, Task
-from scar_ray.workers.reward_tasks import Job, Part, TaskSizes, TaskSpan, cut, identity, joined, prompt_identity
+from scar_ray.workers.reward_step import Scoring, Step, Task, Turns
+from scar_ray.workers.reward_tasks import (
+    Job,
+    Part,
+    TaskSizes,
+    TaskSpan,
+    cut,
+    identity,
+    prompt_identity,
+    sequence_keys,
+)
 
 MAX_ATTEMPTS = 3
 """Actors that may be lost over the same response before it is taken for the cause."""
@@ -40,7 +49,7 @@ class RayRewardPool:
     What is in a task depends on its responses only (`reward_tasks`), so no number depends on the pool's size, on the
     order in which responses finish, or on an actor's death: a lost actor's task goes back to the queue. An actor is
     given one task at a time, so no more than that is in memory besides what the step holds anyway, and nothing waits
-    behind a busy actor. Equal responses of a step are scored once.
+    behind a busy actor. Equal responses of a step, and equal coalitions of its responses, are scored once.
     """
 
     def __init__(
@@ -61,7 +70,7 @@ class RayRewardPool:
         self._patience_s, self._timeout_s = patience_s, timeout_s
         self._queue: list[tuple[int, int, Task]] = []
         self._numbers = itertools.count()
-        self._step = Step(0, Neighbours((), 0, 1))
+        self._step = Step(0, Turns((), 0))
         self._lock = threading.RLock()
         self._tasks, self._outcomes = threading.Condition(self._lock), threading.Condition(self._lock)
         self._busy_s = dict.fromkeys(self._names, 0.0)
@@ -91,33 +100,25 @@ class RayRewardPool:
         Raises ActorFailed when all actors are lost.
         """
         count = len(prompts) + more
-        neighbours = Neighbours([prompt_identity(prompt) for prompt in prompts], count, self._sizes.neighbours)
+        turns = Turns([prompt_identity(prompt) for prompt in prompts], count)
         with self._lock:
             self._step.over = True
             self._queue.clear()
             if self._failure is not None:
                 raise self._failure
-            self._step = Step(count, neighbours)
+            self._step = Step(count, turns)
 
     def submit(self, response: Response, plan: CreditPlan) -> None:
-        """Queues a response; a small one when its neighbouring rows are there too."""
-        parts = cut(response, plan, self._sizes)
+        """Queues a response when the earlier rows of its prompt are there; a small one when its neighbours are too."""
         with self._lock:
-            step, row, size = self._step, response.row, self._sizes.neighbours
+            step, row = self._step, response.row
             assert 0 <= row < step.expected, (row, step.expected)
             assert row not in step.submitted, row
             step.submitted.add(row)
-            scoring = Scoring(response, plan, parts, [row])
-            step.work.asked += scoring.asked
-            if size > 1 and len(parts) == 1 and parts[0].tokens * size <= self._sizes.tokens:
-                step.small[row // size].append(scoring)
-            elif self._is_new(step, scoring):
-                for number in range(len(parts)):
-                    self._put(Task(step, [(scoring, number)]))
-            for group in step.neighbours.arrived(row):
-                together = sorted(step.small.pop(group, ()), key=lambda one: one.rows[0])
-                if new := [(one, 0) for one in together if self._is_new(step, one)]:
-                    self._put(Task(step, new))
+            step.waiting[row] = Scoring(response, plan, [row])
+            for ready in step.turns.arrived(row):
+                self._queue_up(step, step.waiting.pop(ready))
+                self._queue_neighbours(step, ready // self._sizes.neighbours)
 
     def results(self) -> dict[int, Evaluation]:
         """Waits for all responses of the step; evaluations by row.
@@ -149,6 +150,38 @@ class RayRewardPool:
             self._closed = True
             self._tasks.notify_all()
 
+    def _queue_up(self, step: Step, scoring: Scoring) -> None:
+        """Queues what nobody in the step has asked for yet; what is small is left to be queued with its neighbours."""
+        step.work.asked += scoring.asked
+        if not self._is_new(step, scoring):
+            return
+        scoring.parts, sizes = self._parts(step, scoring), self._sizes
+        if not scoring.parts:
+            self._finish(step, scoring)
+        elif len(scoring.parts) == 1 and scoring.parts[0].tokens * sizes.neighbours <= sizes.tokens:
+            step.small[scoring.rows[0] // sizes.neighbours].append(scoring)
+        else:
+            for number in range(len(scoring.parts)):
+                self._put(Task(step, [(scoring, number)]))
+
+    def _queue_neighbours(self, step: Step, group: int) -> None:
+        """Notes that a row of the group had its turn, and queues the small ones when it was the last."""
+        step.turned[group] += 1
+        size = self._sizes.neighbours
+        if step.turned[group] == min(size, step.expected - group * size) and (small := step.small.pop(group, None)):
+            self._put(Task(step, [(one, 0) for one in sorted(small, key=lambda one: one.rows[0])]))
+
+    def _parts(self, step: Step, scoring: Scoring) -> list[Part]:
+        """Of what no earlier row asks for; a response that fits a task has nobody to repeat but those of its prompt."""
+        response, plan = scoring.response, scoring.plan
+        parts = cut(response, plan, self._sizes)
+        if len(parts) == 1 and prompt_identity(response.prompt) not in step.turns.shared:
+            return parts
+        keys = sequence_keys(response, plan, self._sizes)
+        rows_C = step.unknown_rows(scoring, keys)
+        step.work.repeated += len(scoring.lent)
+        return cut(response, plan, self._sizes, rows_C) if scoring.lent else parts
+
     def _is_new(self, step: Step, scoring: Scoring) -> bool:
         """Whether the step has nothing equal; what equals another one gets its answers."""
         first = step.known.setdefault(identity(scoring.response, scoring.plan), scoring)
@@ -157,7 +190,7 @@ class RayRewardPool:
         first.rows += scoring.rows
         step.work.repeated += scoring.asked
         if first.settled is not None:
-            self._repeat(step, first, scoring.rows)
+            self._note(step, first, scoring.rows)
         return False
 
     def _put(self, task: Task) -> None:
@@ -220,33 +253,38 @@ class RayRewardPool:
     def _answered(self, task: Task, evaluations: list[Evaluation], work: Workload, span: TaskSpan) -> None:
         with self._lock:
             task.step.spans.append(span)
-            work.asked = 0  # counted when they were submitted, the parts' common coalitions once
-            if task.items[0][1] > 0:
-                work.dropped_chars = 0  # the first part has them
+            work.asked = work.asked_tokens = 0  # what is asked is counted by response, repeated or not
             task.step.work.add(work)
             for (scoring, number), evaluation in zip(task.items, evaluations, strict=True):
                 scoring.answers[number] = evaluation
-                scoring.asked_tokens += evaluation.asked_tokens
-                if len(scoring.answers) == len(scoring.parts):
-                    answers = [scoring.answers[number] for number in range(len(scoring.parts))]
-                    self._settle(task.step, scoring, joined(scoring.plan, scoring.parts, answers))
+                self._finish(task.step, scoring)
+
+    def _finish(self, step: Step, scoring: Scoring) -> None:
+        """Settles a response when its parts are answered and what it gets from others is there."""
+        lenders = scoring.lenders
+        if len(scoring.answers) < len(scoring.parts) or any(one.settled is None for one in lenders):
+            return
+        failed = next((one for one in lenders if isinstance(one.settled, str)), None)
+        if failed is None:
+            self._settle(step, scoring, scoring.whole())
+        else:
+            why = f"has coalitions of {name_of(failed.response)}, which could not be scored"
+            self._settle(step, scoring, located(scoring.response, None, why))
 
     def _settle(self, step: Step, scoring: Scoring, outcome: Evaluation | str) -> None:
         """Notes what came out of a response; the first reason counts where several of its parts fail."""
         if scoring.settled is None:
             scoring.settled = outcome
-            self._note(step, scoring, scoring.rows[:1])
-            self._repeat(step, scoring, scoring.rows[1:])
-
-    def _repeat(self, step: Step, scoring: Scoring, rows: Sequence[int]) -> None:
-        """Gives rows what an equal one got."""
-        self._note(step, scoring, rows)
-        step.work.asked_tokens += len(rows) * scoring.asked_tokens
+            self._note(step, scoring, scoring.rows)
+            for borrower in scoring.borrowers:
+                self._finish(step, borrower)
 
     def _note(self, step: Step, scoring: Scoring, rows: Sequence[int]) -> None:
+        """Gives rows what came out of the response, which is theirs or equal to theirs."""
         for row in rows:
             if isinstance(scoring.settled, Evaluation):
                 step.evaluations[row] = scoring.settled
+                step.work.asked_tokens += scoring.settled.asked_tokens
             else:
                 step.failures[row] = str(scoring.settled)
         self._outcomes.notify_all()

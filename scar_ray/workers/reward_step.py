@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import Workload, name_of
 from scar_ray.workers.errors import ActorFailed
-from scar_ray.workers.reward_tasks import Job, Part, TaskSpan
+from scar_ray.workers.reward_tasks import Job, Part, TaskSpan, joined, prompt_identity
 
 
 @dataclass(slots=True, eq=False)
@@ -19,12 +22,14 @@ class Scoring:
 
     response: Response
     plan: CreditPlan
-    parts: list[Part]
     rows: list[int]
+    parts: list[Part] = field(default_factory=list)
     answers: dict[int, Evaluation] = field(default_factory=dict)
     """By number of the part."""
-    asked_tokens: int = 0
-    """Of the parts answered."""
+    lent: dict[int, tuple[Scoring, int]] = field(default_factory=dict)
+    """Coalitions that are not asked for again: row of the plan, and who asks for it in which row of its own."""
+    borrowers: list[Scoring] = field(default_factory=list)
+    """Later ones that get values from this one."""
     settled: Evaluation | str | None = None
     """What came out: an evaluation, or why there is none."""
 
@@ -33,40 +38,65 @@ class Scoring:
         """Sequences that are asked for: the response and its coalitions."""
         return 1 + (self.plan.game.n_coalitions if self.plan.game is not None else 0)
 
+    @property
+    def lenders(self) -> list[Scoring]:
+        return list({id(one): one for one, _ in self.lent.values() if one is not self}.values())
 
-class Neighbours:
-    """When neighbouring rows can be scored together: they are there, and so are the earlier rows that they may repeat.
+    def whole(self) -> Evaluation:
+        """The evaluation, once all parts are answered and all lenders have theirs."""
+        found = joined(self.plan, self.parts, [self.answers[number] for number in range(len(self.parts))])
+        if not self.lent:
+            return found
+        assert found.values_C is not None
+        assert found.lengths_C is not None
+        for row, (lender, at) in self.lent.items():
+            other = found if lender is self else lender.settled
+            assert isinstance(other, Evaluation)
+            assert other.values_C is not None
+            assert other.lengths_C is not None
+            found.values_C[row], found.lengths_C[row] = other.values_C[at], other.lengths_C[at]
+        scored = any(part.job[1].scored for part in self.parts)
+        length = int(found.lengths_C[1])  # of the full coalition, whose sequence is that of the score
+        borrowed = sum(int(found.lengths_C[row]) for row in self.lent) + (0 if scored else length)
+        score = found.score if scored else float(found.values_C[1])
+        return replace(found, score=score, asked_tokens=found.asked_tokens + borrowed)
 
-    Rows of other prompts have other sequences. A group waits for the last one before it that shares a prompt with it,
-    so what it repeats is known by then whoever finishes first; where all prompts differ nothing waits.
+
+class Turns:
+    """When rows can be looked at: they are there, and so are the earlier rows of the same prompt.
+
+    What a row has in common with those is known by then, whoever finishes first; rows of other prompts have other
+    sequences.
     """
 
-    def __init__(self, prompts: Sequence[Hashable], rows: int, size: int) -> None:
-        """Groups of `size` of the `rows`; those of `prompts` come first, the others when all of them are there."""
-        self._size, self._prompts, self._here = size, len(prompts), 0
-        self._missing = Counter(row // size for row in range(rows))
-        self._waiting: dict[int, list[int]] = defaultdict(list)
-        """Later groups that wait for a group."""
+    def __init__(self, prompts: Sequence[Hashable], rows: int) -> None:
+        """Of the `rows` those of `prompts` come first, the others when all of them are there."""
+        self._missing = np.ones(rows, dtype=np.int64)
+        self._next: dict[int, int] = {}
+        self._first, self._here = len(prompts), 0
+        counts = Counter(prompts)
+        several = rows > len(prompts)
+        self.shared = {prompt for prompt, count in counts.items() if several or count > 1}
+        """Prompts of which several rows have, or may have, a response."""
         latest: dict[Hashable, int] = {}
         for row, prompt in enumerate(prompts):
-            group = row // size
-            before = latest.get(prompt, group)
-            latest[prompt] = group
-            if before != group:
-                self._waiting[before].append(group)
-                self._missing[group] += 1
+            if prompt in latest:
+                self._next[latest[prompt]] = row
+                self._missing[row] += 1
+            latest[prompt] = row
 
     def arrived(self, row: int) -> list[int]:
-        """The groups that can be scored now that this row is there, in their order."""
-        assert row < self._prompts or self._here >= self._prompts, row
+        """The rows whose turn it is now that this one is there, in their order."""
+        assert row < self._first or self._here >= self._first, row
         self._here += 1
-        ready, less = [], deque([row // self._size])
-        while less:
-            group = less.popleft()
-            self._missing[group] -= 1
-            if self._missing[group] == 0:
-                ready.append(group)
-                less += self._waiting[group]
+        ready: list[int] = []
+        following: int | None = row
+        while following is not None:
+            self._missing[following] -= 1
+            if self._missing[following]:
+                break
+            ready.append(following)
+            following = self._next.get(following)
         return ready
 
 
@@ -75,12 +105,18 @@ class Step:
     """One step's responses. A step that was given up keeps what still comes in to itself."""
 
     expected: int
-    neighbours: Neighbours
+    turns: Turns
     work: Workload = field(default_factory=Workload)
     spans: list[TaskSpan] = field(default_factory=list)
     submitted: set[int] = field(default_factory=set)
+    waiting: dict[int, Scoring] = field(default_factory=dict)
+    """Rows that wait for their turn."""
+    turned: Counter[int] = field(default_factory=Counter)
+    """Rows of each group of neighbours that had their turn."""
     known: dict[tuple[object, ...], Scoring] = field(default_factory=dict)
     """Responses that are scored, by what is asked."""
+    sequences: dict[Hashable, dict[Hashable, tuple[Scoring, int]]] = field(default_factory=lambda: defaultdict(dict))
+    """By prompt and key of a sequence: who asks for it, in which row of its plan."""
     small: dict[int, list[Scoring]] = field(default_factory=lambda: defaultdict(list))
     """Small responses of groups that are not complete yet."""
     evaluations: dict[int, Evaluation] = field(default_factory=dict)
@@ -89,6 +125,17 @@ class Step:
     """Why nothing can be scored any more."""
     over: bool = False
     """Collected, failed or given up: nobody waits for its tasks any more."""
+
+    def unknown_rows(self, scoring: Scoring, keys: Sequence[Hashable]) -> NDArray[np.intp]:
+        """Rows of the plan that nobody asks for yet; for the others the response is made a borrower."""
+        known = self.sequences[prompt_identity(scoring.response.prompt)]
+        for row, key in enumerate(keys):
+            lender = known.setdefault(key, (scoring, row))
+            if lender != (scoring, row):
+                scoring.lent[row] = lender
+        for lending in scoring.lenders:
+            lending.borrowers.append(scoring)
+        return np.array([row for row in range(len(keys)) if row not in scoring.lent], dtype=np.intp)
 
     @property
     def complete(self) -> bool:

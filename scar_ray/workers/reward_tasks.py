@@ -2,24 +2,25 @@
 
 Reward models differ in the last bits of a score with what is computed beside it. So what is scored together is a
 function of the responses alone, never of the pool's size or of who finishes first: a large response is a task of its
-own from the moment it is there, one that is larger than a task is cut along the tree of its coalitions, and small ones
-wait for the small ones among their neighbouring rows. What equals a response of the step is not scored again; of equal
-small ones the first row is. Costs are estimated in the policy's tokens.
+own, one that is larger than a task is cut along the tree of its coalitions, and small ones wait for the small ones
+among their neighbouring rows. A sequence of a step is scored once: what a response has in common with an earlier row
+is asked for there, so that a row waits for the earlier ones of its prompt. Costs are estimated in the policy's tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scar_ray.games.plan import Plan
-from scar_ray.records import CreditPlan, Evaluation, Prompt, Response
+from scar_ray.records import CreditPlan, Evaluation, Excerpt, Prompt, Question, Response
+from scar_ray.scoring.encoding import Alike
+from scar_ray.scoring.function import reduced_texts
 
-Job = tuple[Response, CreditPlan]
+Job = tuple[Response, Question]
 Sharing = Literal["trie", "prompt", "nothing"]
 
 MAX_REPEATED = 0.25
@@ -38,6 +39,10 @@ class TaskSizes:
     """What the reward model's engine computes only once of the coalitions of a response."""
     filled: bool = False
     """Units that are left out are replaced by as many other tokens."""
+    alike: Alike = "tokens"
+    """What makes coalitions of two responses equal sequences."""
+    fill_token: int = -1
+    """What stands in the place of a token that is left out, to a model that reads the policy's tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,9 +50,9 @@ class Part:
     """A response and some of its coalitions."""
 
     job: Job
-    """What the actor is asked: the empty coalition, the full one, and this part's own."""
+    """What the actor is asked."""
     rows_C: NDArray[np.intp]
-    """The coalitions' rows in the plan of the whole response; empty without a game."""
+    """Its coalitions' rows in the plan of the whole response; empty without a game."""
     tokens: int
     """Estimate of what will be computed."""
 
@@ -64,16 +69,19 @@ class TaskSpan:
     computed_tokens: int
 
 
-def cut(response: Response, plan: CreditPlan, sizes: TaskSizes) -> list[Part]:
-    """The parts of a response; one where it fits a task.
+def cut(response: Response, plan: CreditPlan, sizes: TaskSizes, rows_C: NDArray[np.intp] | None = None) -> list[Part]:
+    """The parts of a response, or of some rows of its plan; one where it fits a task, none where nothing is asked.
 
     Parts are runs of coalitions in the depth-first order of their prefix tree, of about equal cost, so that each
-    computes little of what another one computes.
+    computes little of what another one computes. The plain score comes with the full coalition, whose sequence it is.
     """
     prompt = len(response.prompt.token_ids)
-    if plan.game is None or plan.units is None or not plan.units.ends:
-        return [Part((response, _asked(plan, None)), _rows(plan), prompt + response.n_tokens)]
-    order_C, tokens_C = _depth_first(plan, sizes)
+    if plan.game is None:
+        return [Part((response, plan), np.zeros(0, np.intp), prompt + response.n_tokens)]
+    rows_C = np.arange(plan.game.n_coalitions) if rows_C is None else rows_C
+    if rows_C.size == 0:
+        return []
+    order_C, tokens_C = _depth_first(plan, rows_C, sizes)
     once = prompt if sizes.sharing != "nothing" else 0
     each = prompt - once
     total = int(tokens_C.sum()) + each * len(tokens_C)
@@ -82,40 +90,60 @@ def cut(response: Response, plan: CreditPlan, sizes: TaskSizes) -> list[Part]:
     starts_C = np.cumsum(tokens_C + each) - (tokens_C + each)
     number_C = starts_C * count // total
     parts = []
-    for number in range(count):
-        own_C = order_C[(number_C == number) & (order_C > 1)]
-        rows_C = np.concatenate([np.array([0, 1], dtype=np.intp), own_C])
-        tokens = once + int((tokens_C[number_C == number] + each).sum())
-        asked = _asked(replace(plan, gold=plan.gold and number == 0), rows_C)
-        parts.append(Part((response, asked), rows_C, tokens))
-    parts = [part for number, part in enumerate(parts) if number == 0 or len(part.rows_C) > 2]
-    return parts if len(parts) > 1 else [Part((response, _asked(plan, None)), _rows(plan), once + total)]
+    for number in np.unique(number_C):
+        own_C = number_C == number
+        tokens = once + int((tokens_C[own_C] + each).sum())
+        parts.append(Part((response, _excerpt(plan, np.sort(order_C[own_C]))), np.sort(order_C[own_C]), tokens))
+    return parts
 
 
 def joined(plan: CreditPlan, parts: Sequence[Part], evaluations: Sequence[Evaluation]) -> Evaluation:
-    """The evaluation of the whole response; what several parts computed is the first one's."""
-    if len(parts) == 1:
+    """What the parts say of the whole response; NaN for what none of them was asked."""
+    if plan.game is None:
         return evaluations[0]
-    assert plan.game is not None
-    values_C = np.empty(plan.game.n_coalitions)
-    for part, evaluation in reversed(list(zip(parts, evaluations, strict=True))):
-        values_C[part.rows_C] = evaluation.values_C
-    return replace(evaluations[0], values_C=values_C)
+    values_C, lengths_C = np.full(plan.game.n_coalitions, np.nan), np.zeros(plan.game.n_coalitions, np.int64)
+    whole = Evaluation(float("nan"), values_C, lengths_C=lengths_C)
+    for part, one in zip(parts, evaluations, strict=True):
+        values_C[part.rows_C] = one.values_C
+        if one.lengths_C is not None:
+            lengths_C[part.rows_C] = one.lengths_C
+        whole = replace(whole, asked_tokens=whole.asked_tokens + one.asked_tokens)
+        if part.job[1].scored:
+            whole = replace(whole, score=one.score, gold=one.gold, attention_T=one.attention_T)
+    return whole
 
 
 def selected(part: Part, own: Sequence[int] | None) -> Part:
-    """A part with some of its own coalitions, by their place among them; with None no coalitions at all."""
-    response, plan = part.job
+    """A part with some of its coalitions, by their place among them; with None the plain response."""
+    response, asked = part.job
     if own is None:
         return Part((response, CreditPlan()), part.rows_C[:0], part.tokens)
-    at_C = np.array([0, 1, *(2 + place for place in own)], dtype=np.intp)
-    return Part((response, _asked(plan, at_C)), part.rows_C[at_C], part.tokens)
+    assert asked.coalitions_Cn is not None
+    some = Excerpt(asked.units, asked.coalitions_Cn[list(own)], scored=False)
+    return Part((response, some), part.rows_C[list(own)], part.tokens)
 
 
 def halves(part: Part) -> list[Part]:
-    """Each half of a part's own coalitions; none where there are fewer than two."""
-    count = len(part.rows_C) - 2
+    """Each half of a part's coalitions; none where there are fewer than two."""
+    count = len(part.rows_C)
     return [selected(part, run) for run in (range(count // 2), range(count // 2, count))] if count > 1 else []
+
+
+def sequence_keys(response: Response, plan: CreditPlan, sizes: TaskSizes) -> list[Hashable]:
+    """A key of each coalition: among the responses to a prompt, equal ones are equal sequences to the reward model.
+
+    None at all where that cannot be said, or where more is asked than values.
+    """
+    if plan.game is None or plan.units is None or plan.attention or plan.gold or sizes.alike == "nothing":
+        return []
+    if sizes.alike == "text":
+        _, *texts = reduced_texts(response, plan, "blank" if sizes.filled else "delete")
+        return [(response.finished, text) for text in texts]
+    content_T = np.array(response.token_ids[: response.n_content])
+    present_CT = np.repeat(plan.game.coalitions_Cn, np.diff((0, *plan.units.ends)), axis=1)
+    if sizes.filled:
+        return [(response.finished, row_T.tobytes()) for row_T in np.where(present_CT, content_T, sizes.fill_token)]
+    return [(response.finished, content_T[present_T].tobytes()) for present_T in present_CT]
 
 
 def prompt_identity(prompt: Prompt) -> tuple[object, ...]:
@@ -131,24 +159,23 @@ def identity(response: Response, plan: CreditPlan) -> tuple[object, ...]:
     return prompt, response.token_ids, response.text, response.finished, ends, asked, plan.attention, plan.gold
 
 
-def _rows(plan: CreditPlan) -> NDArray[np.intp]:
-    return np.arange(0 if plan.game is None else plan.game.n_coalitions)
+def _excerpt(plan: CreditPlan, rows_C: NDArray[np.intp]) -> Excerpt:
+    """These coalitions of a plan; what else it asks comes with the full one."""
+    assert plan.game is not None
+    full = 1 in rows_C
+    coalitions_Cn = plan.game.coalitions_Cn[rows_C]
+    return Excerpt(plan.units, coalitions_Cn, full, plan.attention and full, plan.gold and full)
 
 
-def _asked(plan: CreditPlan, rows_C: NDArray[np.intp] | None) -> CreditPlan:
-    """The coalitions of a plan, without the map from their values to credits, which is many times as large."""
-    if plan.game is None:
-        return plan
-    coalitions_Cn = plan.game.coalitions_Cn if rows_C is None else plan.game.coalitions_Cn[rows_C]
-    nothing_nC = np.zeros(coalitions_Cn.shape[::-1], dtype=np.bool_)
-    return replace(plan, game=Plan(coalitions_Cn, nothing_nC, plan.game.estimator))
-
-
-def _depth_first(plan: CreditPlan, sizes: TaskSizes) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Rows of the coalitions in depth-first order; tokens of the response, and EOS, that each adds to those before."""
+def _depth_first(
+    plan: CreditPlan, rows_C: NDArray[np.intp], sizes: TaskSizes
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The rows in depth-first order; tokens of the response, and EOS, that each adds to those before."""
     assert plan.game is not None
     assert plan.units is not None
-    coalitions_Cn = plan.game.coalitions_Cn
+    if not plan.units.ends:
+        return rows_C, np.ones(len(rows_C), np.int64)
+    coalitions_Cn = plan.game.coalitions_Cn[rows_C]
     bits_CK = np.packbits(coalitions_Cn, axis=1)
     order_C = np.argsort(bits_CK.view(f"S{bits_CK.shape[1]}")[:, 0], kind="stable")
     rows_Cn = coalitions_Cn[order_C]
@@ -158,4 +185,4 @@ def _depth_first(plan: CreditPlan, sizes: TaskSizes) -> tuple[NDArray[np.intp], 
     if not sizes.filled:
         new_Cn &= rows_Cn
     units_n = np.diff((0, *plan.units.ends))
-    return order_C, new_Cn @ units_n + 1
+    return rows_C[order_C], new_Cn @ units_n + 1

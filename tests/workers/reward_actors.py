@@ -13,7 +13,7 @@ import ray
 
 from scar_ray.config.schema import ClusterConfig
 from scar_ray.games import shapley
-from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, Units
+from scar_ray.records import CreditPlan, Evaluation, Prompt, Question, Response, Units
 from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.workers.environment import actor_env
 
@@ -92,10 +92,15 @@ class Scripted:
         return evaluations, work, 0.5
 
 
-def answer(response: Response, plan: CreditPlan) -> Evaluation:
-    """The score, and as the value of a coalition the binary number that its members spell; 15 tokens."""
-    values_C = None if plan.game is None else numbers(plan.game.coalitions_Cn)
-    return Evaluation(response.row + bonus(response), values_C, asked_tokens=15)
+def answer(response: Response, asked: Question) -> Evaluation:
+    """The score, and as the value of a coalition the binary number that its members spell; 15 tokens each."""
+    score = response.row + bonus(response) if asked.scored else np.nan
+    if asked.coalitions_Cn is None:
+        return Evaluation(score, asked_tokens=15)
+    lengths_C = np.full(len(asked.coalitions_Cn), 15)
+    return Evaluation(
+        score, numbers(asked.coalitions_Cn), asked_tokens=15 * (asked.scored + len(lengths_C)), lengths_C=lengths_C
+    )
 
 
 def numbers(coalitions_Cn: np.ndarray) -> np.ndarray:
@@ -105,8 +110,8 @@ def numbers(coalitions_Cn: np.ndarray) -> np.ndarray:
 
 def check(jobs: list[Any], number: int) -> None:
     """Raises where one of the coalitions spells the number."""
-    for _, plan in jobs:
-        if plan.game is not None and number in numbers(plan.game.coalitions_Cn):
+    for _, asked in jobs:
+        if asked.coalitions_Cn is not None and number in numbers(asked.coalitions_Cn):
             raise OverflowError("it cracks")
 
 

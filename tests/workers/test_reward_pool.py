@@ -19,8 +19,10 @@ from reward_actors import Fragile, Scripted, blank, come_back, numbers, prompts,
 from transformers import PreTrainedTokenizerFast
 
 from scar_ray.config.schema import RewardModelConfig
-from scar_ray.records import CreditPlan, Evaluation, Response
+from scar_ray.games import shapley
+from scar_ray.records import CreditPlan, Evaluation, Response, Units
 from scar_ray.scoring import RewardModel, SampleFailed, Workload
+from scar_ray.text.units import segment
 from scar_ray.workers.errors import ActorFailed
 from scar_ray.workers.reward import RewardOptions
 from scar_ray.workers.reward_pool import RayRewardPool
@@ -264,7 +266,7 @@ def test_a_hanging_actors_task_goes_to_another_one_and_it_is_started_again(
         pool.submit(*job)
     assert {row: one.score for row, one in pool.results().items()} == {0: 0, 1: 1, 2: 2, 3: 3}
     assert sorted(span.rows for span in pool.spans) == [(0,), (1,), (2,), (3,)]
-    assert (pool.work.asked, pool.work.asked_tokens) == (20, 60)
+    assert (pool.work.asked, pool.work.asked_tokens) == (20, 300)
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert line.endswith(
         " is lost (no answer for 4 s, cluster.reward.timeout_s; it is started again); its responses are scored again"
@@ -369,24 +371,25 @@ def test_equal_responses_are_scored_once_wherever_they_stand(scripted: Pools) ->
     pool, [actor] = scripted(actors=1, tokens=7)
     game = blank(0, units=2)
     same = [(replace(game[0], row=row), game[1]) for row in (3, 0, 4)]
-    jobs = [*same, (replace(game[0], row=1, token_ids=(1, 0)), game[1]), (replace(game[0], row=2), CreditPlan())]
-    pool.begin(prompts(6))
+    jobs = [*same, (replace(game[0], row=1, token_ids=(1, 3, 0)), game[1]), (replace(game[0], row=2), CreditPlan())]
+    pool.begin([game[0].prompt] * 6)
     for job in jobs:
         pool.submit(*job)
-    until(lambda: any(3 in span.rows for span in pool.spans))
+    until(lambda: any(0 in span.rows for span in pool.spans))
     pool.submit(replace(game[0], row=5), game[1])  # comes when the answer is there already
     results = pool.results()
-    assert [results[row].score for row in (3, 0, 4, 5)] == [3, 3, 3, 3]
+    assert [results[row].score for row in (3, 0, 4, 5)] == [0, 0, 0, 0]
     assert results[1].score == 1
-    assert set(ray.get(actor.seen.remote())) == {1, 2, 3}
-    assert (pool.work.asked, pool.work.repeated) == (5 * 5 + 1, 3 * 5)
-    assert pool.work.asked_tokens == 15 * pool.work.unique + 3 * 15 * len([s for s in pool.spans if 3 in s.rows])
+    assert set(ray.get(actor.seen.remote())) == {0, 1, 2}
+    assert (pool.work.asked, pool.work.repeated) == (5 * 5 + 1, 3 * 5 + 2)
+    assert pool.work.asked_tokens == 15 * pool.work.asked
 
 
 def test_equal_small_responses_of_other_groups_are_scored_once_for_the_first_row_whoever_is_there_first(
     scripted: Pools,
 ) -> None:
-    """Rows 0, 3 and 4 answer the same prompt, 0 and 3 with the same; row 2 says so to a prompt with other data."""
+    """Rows 0, 3 and 4 answer the same prompt, 0 and 3 with the same, 4 with the same two words the other way round;
+    row 2 says so to a prompt with other data."""
     pool, [actor] = scripted(actors=1, neighbours=2)
     asked = prompts(5)
     asked[2] = replace(asked[0], index=2, data={"year": 1994})
@@ -400,16 +403,83 @@ def test_equal_small_responses_of_other_groups_are_scored_once_for_the_first_row
             pool.submit(*jobs[row])
         answers.append(pool.results())
         assert sorted(span.rows for span in pool.spans) == [(0, 3, 1), (2,), (4,)]
-        assert (pool.work.asked, pool.work.repeated, pool.work.asked_tokens) == (25, 5, 75)
+        assert (pool.work.asked, pool.work.repeated, pool.work.asked_tokens) == (25, 5 + 3, 375)
     assert [[found[row].score for row in range(5)] for found in answers] == [[0, 1, 2, 0, 4]] * 3
+    assert [found[4].values_C.tolist() for found in answers] == [[0, 3, 2, 1]] * 3, "what row 0 was told"
     assert sorted(ray.get(actor.seen.remote())) == sorted([0, 1, 2, 4] * 3)
 
 
+def samples(tok: PreTrainedTokenizerFast) -> Jobs:
+    """Four samples of each of two prompts, all 2^n coalitions of their tokens, and the prefixes of one as an audit."""
+    texts = (" not a good film", " not a bad film at all", " good good film", " good film")
+    heads = reward_bench.PROMPTS[:2]
+    responses = [
+        reward_bench.respond(tok, text, head, row=row, cut=5)
+        for row, (head, text) in enumerate((head, text) for head in heads for text in texts)
+    ]
+    assert min(response.n_content for response in responses) > 1
+    jobs = [(one, CreditPlan(units := segment(one, "token", 64), shapley(len(units)))) for one in responses]
+    audit = replace(responses[2], row=len(responses))
+    return [*jobs, (audit, reward_bench.every_prefix(audit))]
+
+
+@pytest.mark.parametrize(("tokens", "neighbours"), [(16_384, 4), (16_384, 2), (300, 2), (40, 1)])
+def test_equal_sequences_of_a_step_are_scored_once_wherever_they_are_asked_for(
+    tokens: int, neighbours: int, real: list[Any], tok: PreTrainedTokenizerFast, load_reward: Callable[..., RewardModel]
+) -> None:
+    """In one task, in several of a prompt, in parts of a response, and by an audit; the same bits in any order."""
+    model, jobs = load_reward("llama", batch_tokens=300), samples(tok)
+    sizes = TaskSizes(tokens, neighbours, alike=model.alike)
+    wanted = [model.encoder.sequences(*job) for job in jobs]
+    works, found = [], []
+    for actors, order in ((1, 0), (2, 1), (2, 2)):
+        arrival = random.Random(order).sample(jobs[:-1], len(jobs) - 1) if order else jobs[:-1]
+        pool = RayRewardPool(real[:actors], NAMES[:actors], sizes)
+        pool.begin([response.prompt for response, _ in jobs[:-1]], more=1)
+        for job in [*arrival, jobs[-1]]:
+            pool.submit(*job)
+        results = pool.results()
+        found.append([results[row] for row in range(len(jobs))])
+        works.append(pool.work)
+        pool.close()
+    assert works[0] == works[1] == works[2]
+    assert works[0].unique == len({sequence for sequences in wanted for sequence in sequences})
+    assert works[0].asked == sum(map(len, wanted))
+    assert works[0].asked_tokens == sum(len(sequence) for sequences in wanted for sequence in sequences)
+    assert_equal(found[0], found[1])
+    assert_equal(found[0], found[2])
+    for evaluation, alone, sequences in zip(found[0], model.evaluate(jobs)[0], wanted, strict=True):
+        assert evaluation.score == evaluation.values_C[1] == pytest.approx(alone.score, abs=1e-5)
+        assert evaluation.values_C == pytest.approx(alone.values_C, abs=1e-5)
+        assert evaluation.lengths_C.tolist() == list(map(len, sequences[1:]))
+        assert evaluation.asked_tokens == sum(map(len, sequences))
+
+
+def test_a_response_waits_for_the_earlier_ones_of_its_prompt_and_fails_with_what_it_repeats(scripted: Pools) -> None:
+    pool, [actor] = scripted(actors=1)
+    asked = prompts(3)
+    asked[0] = asked[2] = replace(asked[0], text="break")
+    pool.begin(asked)
+    jobs = [(replace(blank(row, units=2)[0], prompt=asked[row]), blank(row, units=2)[1]) for row in range(3)]
+    jobs[2] = (jobs[2][0], CreditPlan(Units((2,), (0,)), shapley(1)))  # nothing and all of what row 0 says
+    pool.submit(*jobs[2])
+    pool.submit(*jobs[1])
+    until(lambda: bool(pool.spans))
+    assert ray.get(actor.seen.remote()) == [1]
+    pool.submit(*jobs[0])
+    message = (
+        r"^2 of 3 responses could not be scored: prompt 0, sample 0 \(''\): reward-0: RuntimeError: out of order; "
+        r"prompt 0, sample 0 \(''\): has coalitions of prompt 0, sample 0 \(''\), which could not be scored$"
+    )
+    with pytest.raises(SampleFailed, match=message):
+        pool.results()
+
+
 def test_small_responses_do_not_wait_for_earlier_ones_to_other_prompts(scripted: Pools) -> None:
-    """What may repeat something of the first two rows waits for both; what cannot does not."""
+    """What may repeat something of an earlier row waits for it, and its neighbours with it; what cannot does not."""
     pool, _ = scripted(actors=1, neighbours=2)
     asked = prompts(6)
-    asked[4] = replace(asked[1], index=4)
+    asked[4] = replace(asked[0], index=4)
     pool.begin(asked, more=1)
     for row in (5, 4, 3, 2, 1):
         pool.submit(replace(blank(row)[0], prompt=asked[row]), CreditPlan())
@@ -418,7 +488,7 @@ def test_small_responses_do_not_wait_for_earlier_ones_to_other_prompts(scripted:
     pool.submit(*blank(0))
     pool.submit(replace(blank(6)[0], prompt=asked[3]), CreditPlan())
     results = pool.results()
-    assert [results[row].score for row in range(7)] == [0, 1, 2, 3, 1, 5, 3]
+    assert [results[row].score for row in range(7)] == [0, 1, 2, 3, 0, 5, 3]
     assert pool.work.repeated == 2
 
 

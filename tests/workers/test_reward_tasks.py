@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import reward_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reward_actors import blank, numbers
+from transformers import PreTrainedTokenizerFast
 
-from scar_ray.games import balanced, owen
+from scar_ray.games import balanced, owen, shapley
 from scar_ray.games.plan import Plan
-from scar_ray.records import CreditPlan, Evaluation, Prompt, Response, Units
+from scar_ray.records import FILLS, CreditPlan, Evaluation, Excerpt, Prompt, Question, Response, Units
+from scar_ray.scoring import RewardModel
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines.forest import plant
-from scar_ray.workers.reward_tasks import Part, TaskSizes, cut, halves, identity, joined
+from scar_ray.scoring.function import reduced_texts
+from scar_ray.text.units import segment
+from scar_ray.workers.reward_tasks import Part, TaskSizes, cut, halves, identity, joined, sequence_keys
 
 BLANK, EOS = 9999, 0
 
@@ -32,15 +38,13 @@ def job(lengths: list[int], coalitions_Cn: np.ndarray, prompt: int = 7) -> tuple
     return response, CreditPlan(Units(ends, tuple(range(len(lengths)))), game)
 
 
-def sequences(response: Response, plan: CreditPlan, *, filled: bool) -> list[Encoded]:
+def sequences(response: Response, asked: Question, *, filled: bool) -> list[Encoded]:
     """What a model that reads the policy's tokens is given for the coalitions."""
-    assert plan.units is not None
-    assert plan.game is not None
-    unit_T = np.repeat(np.arange(len(plan.units)), np.diff((0, *plan.units.ends)))
+    assert asked.units is not None
+    assert asked.coalitions_Cn is not None
+    unit_T = np.repeat(np.arange(len(asked.units)), np.diff((0, *asked.units.ends)))
     content = np.array(response.token_ids[:-1])
-    rows = [
-        np.where(here[unit_T], content, BLANK) if filled else content[here[unit_T]] for here in plan.game.coalitions_Cn
-    ]
+    rows = [np.where(here[unit_T], content, BLANK) if filled else content[here[unit_T]] for here in asked.coalitions_Cn]
     return [Encoded((*response.prompt.token_ids, *row.tolist(), EOS)) for row in rows]
 
 
@@ -74,17 +78,36 @@ def test_parts_have_every_coalition_once_and_give_its_value_back(
     response, plan = asked
     assert plan.game is not None
     parts = cut(response, plan, TaskSizes(tokens, sharing=sharing, filled=filled))
-    own = np.concatenate([part.rows_C[2:] for part in parts])
-    assert sorted(own) == list(range(2, plan.game.n_coalitions))
+    own = np.concatenate([part.rows_C for part in parts])
+    assert sorted(own) == list(range(plan.game.n_coalitions))
     answers = []
     for number, part in enumerate(parts):
-        game = part.job[1].game
-        assert game is not None
-        assert np.array_equal(game.coalitions_Cn, plan.game.coalitions_Cn[part.rows_C])
-        answers.append(Evaluation(float(number), numbers(game.coalitions_Cn)))
+        coalitions_Cn = part.job[1].coalitions_Cn
+        assert np.array_equal(coalitions_Cn, plan.game.coalitions_Cn[part.rows_C])
+        assert part.job[1].scored == (1 in part.rows_C)
+        answers.append(Evaluation(float(number), numbers(coalitions_Cn), asked_tokens=2, lengths_C=part.rows_C + 1))
     whole = joined(plan, parts, answers)
-    assert whole.score == 0.0
+    assert whole.score == next(number for number, part in enumerate(parts) if 1 in part.rows_C)
     assert np.array_equal(whole.values_C, numbers(plan.game.coalitions_Cn))
+    assert np.array_equal(whole.lengths_C, np.arange(plan.game.n_coalitions) + 1)
+    assert whole.asked_tokens == 2 * len(parts)
+
+
+@given(games(), st.data())
+def test_some_rows_of_a_plan_are_cut_like_a_plan_of_their_own(
+    asked: tuple[Response, CreditPlan], data: st.DataObject
+) -> None:
+    response, plan = asked
+    assert plan.game is not None
+    rows_C = np.array(sorted(data.draw(st.sets(st.integers(0, plan.game.n_coalitions - 1)))), dtype=np.intp)
+    parts = cut(response, plan, TaskSizes(10**9), rows_C)
+    if rows_C.size == 0:
+        assert parts == []
+        return
+    [part] = parts
+    assert np.array_equal(part.rows_C, rows_C)
+    texts = sequences(*part.job, filled=False)
+    assert part.tokens == len(plant(texts, [len(text) - 1 for text in texts]))
 
 
 def test_the_parts_of_a_response_cost_about_the_same_and_little_more_than_the_whole() -> None:
@@ -111,17 +134,54 @@ def test_a_long_prompt_is_not_computed_for_a_handful_of_coalitions() -> None:
 def test_what_an_actor_is_asked_holds_no_map_from_values_to_credits() -> None:
     response, plan = blank(0, units=6)
     [part] = cut(response, plan, TaskSizes())
-    assert part.job[1].game.operator_nC.nbytes == part.job[1].game.coalitions_Cn.nbytes
-    assert not part.job[1].game.operator_nC.any()
+    assert part.job == (response, Excerpt(plan.units, part.job[1].coalitions_Cn))
 
 
 def test_halves_are_halved_to_single_coalitions() -> None:
     [part] = cut(*blank(0, units=3), TaskSizes())
 
     def singles(part: Part) -> list[int]:
-        return [row for half in halves(part) for row in singles(half)] or part.rows_C[2:].tolist()
+        return [row for half in halves(part) for row in singles(half)] or part.rows_C.tolist()
 
-    assert singles(part) == [2, 3, 4, 5, 6, 7]
+    assert singles(part) == list(range(8))
+
+
+@pytest.mark.parametrize("masking", ["delete", "blank", "pad", "attention"])
+@pytest.mark.parametrize("name", ["llama", "llama_other"])
+def test_equal_keys_are_equal_sequences_to_the_model(
+    name: str, masking: str, load_reward: Callable[..., RewardModel], tok: PreTrainedTokenizerFast
+) -> None:
+    """Of every coalition of responses that have words in common, for a model that reads token ids and one that reads
+    text; where it reads token ids equal sequences have equal keys, too."""
+    model = load_reward(name).masked(masking)
+    sizes = TaskSizes(alike=model.alike, filled=masking in FILLS, fill_token=model.fill_token)
+    by_key: dict[Hashable, set[Encoded]] = {}
+    by_sequence: dict[Encoded, set[Hashable]] = {}
+    for text in (" good film good", " film good good", " not good film", " good film", "good film"):
+        response = reward_bench.respond(tok, text)
+        units = segment(response, "token", 64)
+        plan = CreditPlan(units, shapley(len(units)))
+        keys = sequence_keys(response, plan, sizes)
+        for key, sequence in zip(keys, model.encoder.sequences(response, plan)[1:], strict=bool(keys)):
+            by_key.setdefault(key, set()).add(sequence)
+            by_sequence.setdefault(sequence, set()).add(key)
+    assert {len(found) for found in by_key.values()} <= {1}
+    assert model.alike == {"attention": "nothing", "delete": "tokens" if name == "llama" else "text"}.get(
+        masking, "tokens" if name == "llama" else "nothing"
+    )
+    if model.alike == "tokens":
+        assert {len(found) for found in by_sequence.values()} == {1}
+    assert bool(by_key) == (model.alike != "nothing")
+
+
+def test_equal_keys_are_equal_texts_to_a_function(tok: PreTrainedTokenizerFast) -> None:
+    response = reward_bench.respond(tok, " good film good")
+    units = segment(response, "token", 64)
+    plan = CreditPlan(units, shapley(len(units)))
+    for filled in (False, True):
+        keys = sequence_keys(response, plan, TaskSizes(alike="text", filled=filled))
+        _, *texts = reduced_texts(response, plan, "blank" if filled else "delete")
+        assert [text for _, text in keys] == texts
 
 
 @pytest.mark.parametrize(
