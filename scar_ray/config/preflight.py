@@ -25,6 +25,8 @@ _STATE_BYTES = 12
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable that Ray sets for the driver of a job."""
 _NUMA = "libnuma.so.1"
+_RULES = {"arithmetic": "whether the sum is right", "product_search": "NDCG", "product_rewrites": "NDCG"}
+"""Rewards of the tasks that have no reward model."""
 _LOGS_BYTES = 100 * 2**20
 """Room for metrics, samples and logs."""
 
@@ -48,16 +50,14 @@ def preflight_supervised(config: Config, command: SupervisedCommand) -> None:
     Raises:
         UserError: one line for each thing that is missing.
     """
-    if command == "rm" and config.task.is_search:
+    if command == "rm" and (rule := _RULES.get(config.task.name)):
         raise UserError(
-            f"task={config.task.name} has no reward model to train, its reward is NDCG; go on with scar-ray train"
+            f"task={config.task.name} has no reward model to train, its reward is {rule}; go on with scar-ray train"
         )
     parts: list[Part] = ["sft_train", "sft_test"] if command == "sft" else ["rm_train", "rm_test"]
     if command == "rm" and config.rm.centre:
         parts.append("sft_train")
     problems = [line for part in parts for line in _data(config, part)] + [*_catalogue(config)]
-    if command == "rm" and config.task.name == "arithmetic":
-        problems.append("task=arithmetic has no preferences to learn: its reward is a rule, model.reward.function")
     problems += [*_completion_room(config, command), *_shares(config, command)]
     from_policy = command == "rm" and config.rm.from_policy
     if config.model.scratch is None or from_policy:

@@ -138,5 +138,5 @@ def test_the_task_needs_no_files_and_its_parts_differ() -> None:
 
 
 def test_there_is_no_reward_model_to_train() -> None:
-    with pytest.raises(UserError, match=r"^task=arithmetic has no preferences to learn: its reward is a rule, "):
+    with pytest.raises(UserError, match=r"^task=arithmetic has no reward model to train, its reward is whether "):
         preflight_supervised(load(["task=arithmetic"]), "rm")
