@@ -24,7 +24,6 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ import numpy as np
 from scar_ray.games import balanced, owen
 from scar_ray.games.tokens import Lengths
 from scar_ray.records import CreditPlan, Evaluation, Prompt, Question, Response, Units
+from scar_ray.scoring import Workload
 from scar_ray.workers.reward_tasks import Job, TaskSizes
 
 PROMPT, SHORTEST, LONGEST = 450, 16, 53
@@ -47,15 +47,13 @@ class Delay:
     def ready(self) -> str:
         return self._name
 
-    def evaluate(self, jobs: Sequence[Job]) -> tuple[list[Evaluation], SimpleNamespace, float]:
+    def evaluate(self, jobs: Sequence[Job]) -> tuple[list[Evaluation], Workload, float]:
         started = time.perf_counter()
         tokens = sum(cost(*job) for job in jobs)
         found = [None if asked.coalitions_Cn is None else asked.coalitions_Cn.mean(1) for _, asked in jobs]
         values = [Evaluation(0.0 if asked.scored else np.nan, one) for one, (_, asked) in zip(found, jobs, strict=True)]
         time.sleep(max(0.0, started + tokens * self._delay - time.perf_counter()))
-        work = {"asked": 0, "repeated": 0, "unique": 0, "asked_tokens": 0, "tokens": tokens, "computed_tokens": tokens}
-        work |= {"padding_tokens": 0, "dropped_chars": 0}
-        return values, SimpleNamespace(**work), tokens * self._delay
+        return values, Workload(tokens=tokens, computed_tokens=tokens), tokens * self._delay
 
 
 def cost(response: Response, asked: Question) -> int:
