@@ -203,7 +203,7 @@ def write_comparison(folders: Sequence[Path], out: Path, baseline: str, command:
         "unfinished": [run.name for run in runs if run.status != "done"],
         "methods": [asdict(outcome) for outcome in found],
     }
-    (out / "comparison.json").write_text(json.dumps(_without_nan(result), indent=1) + "\n")
+    (out / "comparison.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
     _write_csv(out / "metrics.csv", started, lambda run: run.columns)
     _write_csv(out / "evaluations.csv", started, lambda run: run.held_out)
     device = started[0].device
@@ -215,12 +215,12 @@ def write_comparison(folders: Sequence[Path], out: Path, baseline: str, command:
     )
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has neither NaN nor infinity: both become null."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -104,7 +104,7 @@ def html_section(found: Sequence[Outcome], baseline: str, device: str) -> tuple[
 
 def draw_curves(groups: Sequence[Group], found: Sequence[Outcome], device: str, file: Path) -> None:
     """Reward against steps, device-seconds and sqrt(KL), held-out reward, device-seconds by role; all seeds drawn."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(2, 3, figsize=(16, 9), layout="constrained")
     panels = (
         ("step", "training step"),
@@ -189,7 +189,7 @@ def draw_ablation(groups: Sequence[Group], found: Sequence[Outcome], file: Path)
     """Final held-out reward of every variant and seed, beside the error of its credits; nothing without variants."""
     if len({group.runs[0].credit for group in groups}) == len(groups):
         return
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(14, 1.5 + 0.35 * len(found)), layout="constrained")
     _draw_bars(axes[0], found)
     for each in found:
@@ -201,7 +201,7 @@ def draw_ablation(groups: Sequence[Group], found: Sequence[Outcome], file: Path)
     plt.close(figure)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
