@@ -52,7 +52,7 @@ def test_completions_are_responses_and_their_tokens_are_generated() -> None:
     expected = Evaluations(typical=73, most=73, tokens=read, computed=read, units=24, generated=3 * 24 * 25 // 2)
     assert evaluations(config) == expected
     assert describe(config).splitlines()[-1] == (
-        "  values by 3 completions each: at most 900 more generated tokens per response, 57,600 per step; "
+        "  values by 3 completions each: at most 900 more generated tokens per response, 28,800 per step; "
         "what responses share is written once"
     )
 
