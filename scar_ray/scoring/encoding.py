@@ -24,9 +24,10 @@ from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.text.alignment import dropped_characters, overlap_shares, token_units
 from scar_ray.text.offsets import Span
 
-Alike = Literal["tokens", "text", "nothing"]
+Alike = Literal["tokens", "tokens_and_end", "text", "nothing"]
 """What coalitions of two responses to a prompt must have in common to be equal sequences: the policy's tokens that are
-left, or the text; nothing makes them equal for sure where a sequence also depends on what is left out."""
+left, and whether the response has ended, or the text; nothing makes them equal for sure where a sequence also depends
+on what is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ class Encoder:
     @property
     def alike(self) -> Alike:
         if self._by_ids:
-            return "nothing" if self._masking == "attention" else "tokens"
+            if self._masking == "attention":
+                return "nothing"
+            return "tokens" if self._config.append_eos else "tokens_and_end"
         return "text" if self._masking == "delete" else "nothing"
 
     @property

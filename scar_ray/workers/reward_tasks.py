@@ -138,12 +138,15 @@ def sequence_keys(response: Response, plan: CreditPlan, sizes: TaskSizes) -> lis
         return []
     if sizes.alike == "text":
         _, *texts = reduced_texts(response, plan, "blank" if sizes.filled else "delete")
-        return [(response.finished, text) for text in texts]
+        return list(texts)
     content_T = np.array(response.token_ids[: response.n_content])
     present_CT = np.repeat(plan.game.coalitions_Cn, np.diff((0, *plan.units.ends)), axis=1)
     if sizes.filled:
-        return [(response.finished, row_T.tobytes()) for row_T in np.where(present_CT, content_T, sizes.fill_token)]
-    return [(response.finished, content_T[present_T].tobytes()) for present_T in present_CT]
+        kept = [row_T.tobytes() for row_T in np.where(present_CT, content_T, sizes.fill_token)]
+    else:
+        kept = [content_T[present_T].tobytes() for present_T in present_CT]
+    end = response.finished and sizes.alike == "tokens_and_end"
+    return [(tokens, end) for tokens in kept]
 
 
 def prompt_identity(prompt: Prompt) -> tuple[object, ...]:

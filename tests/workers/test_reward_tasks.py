@@ -147,18 +147,23 @@ def test_halves_are_halved_to_single_coalitions() -> None:
 
 
 @pytest.mark.parametrize("masking", ["delete", "blank", "pad", "attention"])
-@pytest.mark.parametrize("name", ["llama", "llama_other"])
+@pytest.mark.parametrize(("name", "append_eos"), [("llama", True), ("llama", False), ("llama_other", True)])
 def test_equal_keys_are_equal_sequences_to_the_model(
-    name: str, masking: str, load_reward: Callable[..., RewardModel], tok: PreTrainedTokenizerFast
+    name: str,
+    append_eos: bool,
+    masking: str,
+    load_reward: Callable[..., RewardModel],
+    tok: PreTrainedTokenizerFast,
 ) -> None:
     """Of every coalition of responses that have words in common, for a model that reads token ids and one that reads
     text; where it reads token ids equal sequences have equal keys, too."""
-    model = load_reward(name).masked(masking)
+    model = load_reward(name, append_eos=append_eos).masked(masking)
     sizes = TaskSizes(alike=model.alike, filled=masking in FILLS, fill_token=model.fill_token)
     by_key: dict[Hashable, set[Encoded]] = {}
     by_sequence: dict[Encoded, set[Hashable]] = {}
-    for text in (" good film good", " film good good", " not good film", " good film", "good film"):
-        response = reward_bench.respond(tok, text)
+    texts = (" good film good", " film good good", " not good film", " good film", "good film", " film good")
+    for number, text in enumerate(texts):
+        response = reward_bench.respond(tok, text, finished=number % 2 == 0)
         units = segment(response, "token", 64)
         plan = CreditPlan(units, shapley(len(units)))
         keys = sequence_keys(response, plan, sizes)
@@ -166,10 +171,10 @@ def test_equal_keys_are_equal_sequences_to_the_model(
             by_key.setdefault(key, set()).add(sequence)
             by_sequence.setdefault(sequence, set()).add(key)
     assert {len(found) for found in by_key.values()} <= {1}
-    assert model.alike == {"attention": "nothing", "delete": "tokens" if name == "llama" else "text"}.get(
-        masking, "tokens" if name == "llama" else "nothing"
-    )
-    if model.alike == "tokens":
+    by_ids = "tokens" if append_eos else "tokens_and_end"
+    by_text = "text" if masking == "delete" else "nothing"
+    assert model.alike == ("nothing" if masking == "attention" else by_ids if name == "llama" else by_text)
+    if model.alike == by_ids:
         assert {len(found) for found in by_sequence.values()} == {1}
     assert bool(by_key) == (model.alike != "nothing")
 
@@ -181,7 +186,7 @@ def test_equal_keys_are_equal_texts_to_a_function(tok: PreTrainedTokenizerFast) 
     for filled in (False, True):
         keys = sequence_keys(response, plan, TaskSizes(alike="text", filled=filled))
         _, *texts = reduced_texts(response, plan, "blank" if filled else "delete")
-        assert [text for _, text in keys] == texts
+        assert keys == texts
 
 
 @pytest.mark.parametrize(
