@@ -51,7 +51,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = {method: summary(seeds) for method, seeds in found.items()}
     (arguments.out / "kl_by_position.json").write_text(json.dumps(without_nan(as_json(rows)), indent=1) + "\n")
-    (arguments.out / "table.md").write_text(table(rows))
+    (arguments.out / "kl_by_position.md").write_text(table(rows))
     draw(found, arguments.out / "kl_by_position.png")
 
 
