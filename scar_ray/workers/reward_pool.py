@@ -110,12 +110,15 @@ class RayRewardPool:
 
     def submit(self, response: Response, plan: CreditPlan) -> None:
         """Queues a response when the earlier rows of its prompt are there; a small one when its neighbours are too."""
+        step, row = self._step, response.row
+        parts, keys = cut(response, plan, self._sizes), []
+        if len(parts) > 1 or prompt_identity(response.prompt) in step.turns.shared:
+            keys = sequence_keys(response, plan, self._sizes)
         with self._lock:
-            step, row = self._step, response.row
             assert 0 <= row < step.expected, (row, step.expected)
             assert row not in step.submitted, row
             step.submitted.add(row)
-            step.waiting[row] = Scoring(response, plan, [row])
+            step.waiting[row] = Scoring(response, plan, [row], keys, parts)
             for ready in step.turns.arrived(row):
                 self._queue_up(step, step.waiting.pop(ready))
                 self._queue_neighbours(step, ready // self._sizes.neighbours)
@@ -155,7 +158,10 @@ class RayRewardPool:
         step.work.asked += scoring.asked
         if not self._is_new(step, scoring):
             return
-        scoring.parts, sizes = self._parts(step, scoring), self._sizes
+        sizes, rows_C = self._sizes, step.unknown_rows(scoring)
+        if scoring.lent:
+            step.work.repeated += len(scoring.lent)
+            scoring.parts = cut(scoring.response, scoring.plan, sizes, rows_C)
         if not scoring.parts:
             self._finish(step, scoring)
         elif len(scoring.parts) == 1 and scoring.parts[0].tokens * sizes.neighbours <= sizes.tokens:
@@ -170,17 +176,6 @@ class RayRewardPool:
         size = self._sizes.neighbours
         if step.turned[group] == min(size, step.expected - group * size) and (small := step.small.pop(group, None)):
             self._put(Task(step, [(one, 0) for one in sorted(small, key=lambda one: one.rows[0])]))
-
-    def _parts(self, step: Step, scoring: Scoring) -> list[Part]:
-        """Of what no earlier row asks for; a response that fits a task has nobody to repeat but those of its prompt."""
-        response, plan = scoring.response, scoring.plan
-        parts = cut(response, plan, self._sizes)
-        if len(parts) == 1 and prompt_identity(response.prompt) not in step.turns.shared:
-            return parts
-        keys = sequence_keys(response, plan, self._sizes)
-        rows_C = step.unknown_rows(scoring, keys)
-        step.work.repeated += len(scoring.lent)
-        return cut(response, plan, self._sizes, rows_C) if scoring.lent else parts
 
     def _is_new(self, step: Step, scoring: Scoring) -> bool:
         """Whether the step has nothing equal; what equals another one gets its answers."""

@@ -23,7 +23,9 @@ class Scoring:
     response: Response
     plan: CreditPlan
     rows: list[int]
-    parts: list[Part] = field(default_factory=list)
+    keys: list[Hashable]
+    """Of each coalition, where another response or another part of this one may ask for the same."""
+    parts: list[Part]
     answers: dict[int, Evaluation] = field(default_factory=dict)
     """By number of the part."""
     lent: dict[int, tuple[Scoring, int]] = field(default_factory=dict)
@@ -126,15 +128,17 @@ class Step:
     over: bool = False
     """Collected, failed or given up: nobody waits for its tasks any more."""
 
-    def unknown_rows(self, scoring: Scoring, keys: Sequence[Hashable]) -> NDArray[np.intp]:
-        """Rows of the plan that nobody asks for yet; for the others the response is made a borrower."""
-        known = self.sequences[prompt_identity(scoring.response.prompt)]
-        for row, key in enumerate(keys):
-            lender = known.setdefault(key, (scoring, row))
-            if lender != (scoring, row):
-                scoring.lent[row] = lender
-        for lending in scoring.lenders:
-            lending.borrowers.append(scoring)
+    def unknown_rows(self, scoring: Scoring) -> NDArray[np.intp]:
+        """Rows of the plan, by their keys, that nobody asks for yet; for the others the response is made a borrower."""
+        keys = scoring.keys
+        if keys:
+            known = self.sequences[prompt_identity(scoring.response.prompt)]
+            for row, key in enumerate(keys):
+                mine = scoring, row
+                if (lender := known.setdefault(key, mine)) is not mine:
+                    scoring.lent[row] = lender
+            for lending in scoring.lenders:
+                lending.borrowers.append(scoring)
         return np.array([row for row in range(len(keys)) if row not in scoring.lent], dtype=np.intp)
 
     @property
