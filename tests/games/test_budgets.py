@@ -324,3 +324,12 @@ def test_a_chain_of_forty_players_is_refused_or_estimated_but_never_started():
 def test_a_hopeless_cost_of_any_length_is_written_short():
     with pytest.raises(ValueError, match=r"20000 units need about 10\^6020 coalitions"):
         choose(tuple(range(20_000)), "shapley", 256)
+
+
+@given(st.integers(1, 20), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_equal_coalitions_count_once_in_a_trie(n: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows_Cn = rng.random((count, n)) < rng.random()
+    lengths = Lengths(5, tuple(rng.integers(1, 4, n).tolist()))
+    twice = np.concatenate([rows_Cn, rows_Cn[::-1]])
+    assert lengths.trie_tokens(twice) == lengths.trie_tokens(np.unique(rows_Cn, axis=0))
