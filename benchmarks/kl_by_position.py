@@ -1,6 +1,6 @@
 """Where along a response policies have moved away from their reference: the KL of each position, by credit method.
 
-    python benchmarks/kl_by_position.py runs/imdb_tuned/runs/*-s? [--out benchmarks/results/kl_by_position]
+    python benchmarks/kl_by_position.py runs/imdb/runs/*-s? [--out benchmarks/results/kl_by_position]
 
 Takes run folders, such as those of `reward_per_gpu_hour.py`. From each final policy one response to every held-out
 prompt is sampled as in the run, and at each position the KL of the two distributions of the next token is computed in
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from reward_comparison import Mean, mean_over_seeds, without_nan
 from reward_plots import pyplot
 
+from scar_ray.analysis.completing import sampled
 from scar_ray.config.load import load_resolved
 from scar_ray.config.sampling import Sampling
 from scar_ray.objectives.ppo import forbid_early_eos
@@ -84,18 +85,7 @@ def position_kl(
         by_length[len(prompt.token_ids)].append(prompt)
     for length, alike in sorted(by_length.items()):
         given = torch.tensor([prompt.token_ids for prompt in alike])
-        ids = policy.generate(
-            given,
-            attention_mask=torch.ones_like(given),
-            do_sample=True,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
-            min_new_tokens=sampling.min_new_tokens,
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=eos,
-            pad_token_id=eos,
-        )
+        ids = sampled(policy, given, sampling, eos, sampling.min_new_tokens, sampling.max_new_tokens)
         width = ids.shape[1] - length
         logprobs = [
             torch.log_softmax(

@@ -12,6 +12,8 @@ from scar_ray.records import CreditPlan, Evaluation, Prompt, Request, Response
 from scar_ray.text.writing import Writing
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from scar_ray.scoring import FunctionReward, RewardModel, Workload
 
 
@@ -54,20 +56,27 @@ class LocalPolicy:
         given = torch.tensor([self._writing.read(request)], device=self._model.device)
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(request.seed)
-            output = self._model.generate(
-                given,
-                attention_mask=torch.ones_like(given),
-                do_sample=True,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=0,
-                min_new_tokens=request.least(sampling.min_new_tokens),
-                max_new_tokens=most,
-                eos_token_id=self.tokenizer.eos_token_id,
-                pad_token_id=self.tokenizer.eos_token_id,
-            )
+            least, eos = request.least(sampling.min_new_tokens), self.tokenizer.eos_token_id
+            output = sampled(self._model, given, sampling, eos, least, most)
         written: list[int] = output[0, given.shape[1] :].tolist()
         return written
+
+
+def sampled(model: Any, given_BL: Tensor, sampling: Sampling, eos: int, least: int, most: int) -> Tensor:
+    """What is given, all of one length, and what the model writes: `least` to `most` tokens, the EOS included."""
+    ids_BL: Tensor = model.generate(
+        given_BL,
+        attention_mask=given_BL.new_ones(given_BL.shape),
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        min_new_tokens=least,
+        max_new_tokens=most,
+        eos_token_id=eos,
+        pad_token_id=eos,
+    )
+    return ids_BL
 
 
 class LocalScores:

@@ -31,7 +31,9 @@ class Lengths:
         These are the nodes of the sequences' prefix tree, as in `scar_ray.scoring.engines.forest`; fewer there only
         where units that differ consist of the same tokens.
         """
-        rows_Cn = _sorted_distinct(coalitions_Cn) if self.units else coalitions_Cn[:1]
+        # As np.unique(coalitions_Cn, axis=0), ten times as fast.
+        first = np.unique(bit_strings(coalitions_Cn), return_index=True)[1] if self.units else [0]
+        rows_Cn = coalitions_Cn[first]
         new_Cn = np.ones_like(rows_Cn)
         new_Cn[1:] = np.logical_or.accumulate(rows_Cn[1:] != rows_Cn[:-1], axis=1)
         if not self.filled:
@@ -42,11 +44,11 @@ class Lengths:
         return np.array(self.units, dtype=np.int64)
 
 
-def _sorted_distinct(coalitions_Cn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`np.unique(coalitions_Cn, axis=0)`, ten times as fast: rows are compared as strings of bits."""
+def bit_strings(coalitions_Cn: NDArray[np.bool_]) -> NDArray[np.bytes_]:
+    """Each coalition of at least one player as a string of bits; their order is the depth-first one of the trie."""
     bits_CK = np.packbits(coalitions_Cn, axis=1)
-    _, first = np.unique(bits_CK.view(f"S{bits_CK.shape[1]}")[:, 0], return_index=True)
-    return coalitions_Cn[first]
+    strings_C: NDArray[np.bytes_] = bits_CK.view(f"S{bits_CK.shape[1]}")[:, 0]
+    return strings_C
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from scar_ray.games.tokens import bit_strings
 from scar_ray.records import CreditPlan, Evaluation, Excerpt, Prompt, Question, Response
 from scar_ray.scoring.encoding import Alike
 from scar_ray.scoring.function import reduced_texts
@@ -93,7 +94,8 @@ def cut(response: Response, plan: CreditPlan, sizes: TaskSizes, rows_C: NDArray[
     for number in np.unique(number_C):
         own_C = number_C == number
         tokens = once + int((tokens_C[own_C] + each).sum())
-        parts.append(Part((response, _excerpt(plan, np.sort(order_C[own_C]))), np.sort(order_C[own_C]), tokens))
+        rows_C = np.sort(order_C[own_C])
+        parts.append(Part((response, _excerpt(plan, rows_C)), rows_C, tokens))
     return parts
 
 
@@ -179,8 +181,7 @@ def _depth_first(
     if not plan.units.ends:
         return rows_C, np.ones(len(rows_C), np.int64)
     coalitions_Cn = plan.game.coalitions_Cn[rows_C]
-    bits_CK = np.packbits(coalitions_Cn, axis=1)
-    order_C = np.argsort(bits_CK.view(f"S{bits_CK.shape[1]}")[:, 0], kind="stable")
+    order_C = np.argsort(bit_strings(coalitions_Cn), kind="stable")
     rows_Cn = coalitions_Cn[order_C]
     new_Cn = np.ones_like(rows_Cn)
     if sizes.sharing == "trie":
