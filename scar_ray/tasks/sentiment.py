@@ -12,11 +12,13 @@ for the words S that are kept. v(all words) is the sentiment of the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scar_ray.records import Sample
 
 ADJECTIVES = {
     "superb": 2.0, "brilliant": 2.0, "wonderful": 2.0, "excellent": 2.0, "magnificent": 2.0,
@@ -124,6 +126,11 @@ def read(text: str) -> Reading:
             weights[i + 1].append((clause[0], CONTRAST_AFTER))
     terms = [term for clause, weight in zip(clauses, weights, strict=True) for term in _terms(words, clause, weight)]
     return Reading(text, words, spans, tuple(terms))
+
+
+def true_sentiment(samples: Sequence[Sample]) -> list[float]:
+    """The sentiment of prompt and response as a reward: `eval.gold.function=scar_ray.tasks.sentiment:true_sentiment`."""
+    return [read(sample.prompt + sample.response).sentiment for sample in samples]
 
 
 def _clauses(words: tuple[str, ...]) -> list[list[int]]:

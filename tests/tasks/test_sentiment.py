@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scar_ray.tasks.sentiment import VALENCES, read
+from scar_ray.records import Sample
+from scar_ray.tasks.sentiment import VALENCES, read, true_sentiment
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,12 @@ from scar_ray.tasks.sentiment import VALENCES, read
 )
 def test_the_sentiment_of_a_text_is_composed_of_its_words(text: str, sentiment: float) -> None:
     assert read(text).sentiment == pytest.approx(sentiment)
+
+
+def test_the_sentiment_as_a_reward_reads_prompt_and_response_together() -> None:
+    samples = [Sample("The plot was not", " good.", {}), Sample("The plot was not", " good. It was superb.", {})]
+
+    assert true_sentiment(samples) == [-0.75, 1.25]
 
 
 def test_a_modifier_acts_within_its_clause_only() -> None:
