@@ -4,9 +4,10 @@
         out=runs/imdb_credit trainer.steps=200
 
 Every other word goes to `scar-ray train`. One with several values, `credit.alpha=0,0.5,1`, makes a variant of each
-method for each value: that is an ablation. Further words: `jobs=N` runs at the same time (default 1; 0 only reads what
-is there), `settings=FILE` a JSON object with the words of single methods ({"abc": ["algorithm.optimizer.lr=1e-4"]}),
-`first_seed=K`, `baseline=METHOD` (default: the first).
+method for each value: that is an ablation. Of several such words all combinations are run, with `vary=each`
+one word at a time, the others at their first values. Further words: `jobs=N` runs at the same time (default 1; 0 only
+reads what is there), `settings=FILE` a JSON object with the words of single methods
+({"abc": ["algorithm.optimizer.lr=1e-4"]}), `first_seed=K`, `baseline=METHOD` (default: the first).
 
 The jobs go to the cluster of `RAY_API_SERVER_ADDRESS`; without that to one that is started on this machine and ended
 afterwards. The same command goes on where it was stopped: what is done is not run again. Into `out` come
@@ -38,7 +39,7 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.overrides import expand_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
-_OWN = ("methods", "seeds", "first_seed", "out", "jobs", "settings", "baseline")
+_OWN = ("methods", "seeds", "first_seed", "out", "jobs", "settings", "baseline", "vary")
 _START_S = 120.0
 
 
@@ -55,6 +56,8 @@ class Plan:
     """Words of single methods."""
     words: tuple[str, ...]
     """Words for `scar-ray train`, variants not yet expanded."""
+    vary_each: bool = False
+    """One word with several values at a time, not all combinations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ def read_plan(words: Sequence[str]) -> Plan:
     settings = _settings(own["settings"]) if "settings" in own else {}
     if unknown := sorted(set(settings) - set(methods)):
         raise UserError(f"settings={own['settings']}: {', '.join(unknown)} is not among methods={own['methods']}")
+    if (vary := own.get("vary", "all")) not in ("all", "each"):
+        raise UserError(f"vary={vary}: all (combinations) or each (word alone)")
     first = _number(own, "first_seed", 0)
     return Plan(
         methods=methods,
@@ -94,6 +99,7 @@ def read_plan(words: Sequence[str]) -> Plan:
         baseline=own.get("baseline", methods[0]),
         settings=settings,
         words=tuple(rest),
+        vary_each=vary == "each",
     )
 
 
@@ -115,12 +121,16 @@ def _number(own: Mapping[str, str], key: str, default: int) -> int:
 def jobs_of(plan: Plan) -> list[Job]:
     """All runs, seed by seed, so that a stopped benchmark has all methods of the first seeds."""
     variants = expand_sweep(plan.words)
-    varied = {word for words in variants for word in words if not all(word in other for other in variants)}
+    common = (
+        variants[0] if plan.vary_each else [word for word in variants[0] if all(word in other for other in variants)]
+    )
+    if plan.vary_each:
+        variants = [words for words in variants if len(set(words) - set(common)) <= 1]
     found = []
     for seed in plan.seeds:
         for words in variants:
             for method in plan.methods:
-                told = [re.sub(r"[^\w.]+", "-", word) for word in words if word in varied]
+                told = [re.sub(r"[^\w.]+", "-", word) for word in words if word not in common]
                 name = "-".join([method, *told, f"s{seed}"])
                 own = plan.settings.get(method, ())
                 found.append(Job(name, (*words, f"credit={method}", *own, f"seed={seed}")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -57,19 +58,28 @@ def _method_settings(run: Run) -> dict[str, str]:
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
-    """Credit method, with the task and the differing settings where the method alone is ambiguous."""
+    """Credit method, with the task and the differing settings where the method alone is ambiguous.
+
+    The value that more variants of the method have than any other is left out: told is what sets a variant apart.
+    """
     several_tasks = len({run.task for run in firsts}) > 1
     names = [f"{run.task} {run.credit}" if several_tasks else run.credit for run in firsts]
     labels = []
     for name, run in zip(names, firsts, strict=True):
         alike = [_method_settings(other) for other, its in zip(firsts, names, strict=True) if its == name]
         settings = _method_settings(run)
-        differing = [key for key in settings if len({other.get(key) for other in alike}) > 1]
+        differing = [key for key in settings if settings[key] != _usual([other.get(key) for other in alike])]
         told = [f"{'.'.join(key.split('.')[-2:])}={settings[key]}" for key in differing]
         if len(told) > 3:
             told = [*told[:3], f"and {len(told) - 3} more"]
         labels.append(" ".join([name, *told]))
     return labels
+
+
+def _usual(values: Sequence[str | None]) -> str | None:
+    """The most frequent value; None where several are equally frequent."""
+    (first, count), *others = Counter(values).most_common(2)
+    return None if others and others[0][1] == count else first
 
 
 def moving_average(values: FloatArray, window: int) -> FloatArray:

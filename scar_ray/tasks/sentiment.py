@@ -129,7 +129,7 @@ def read(text: str) -> Reading:
 
 
 def true_sentiment(samples: Sequence[Sample]) -> list[float]:
-    """The sentiment of prompt and response as a reward: `eval.gold.function=scar_ray.tasks.sentiment:true_sentiment`."""
+    """The sentiment of prompt and response, as a reward: `model.reward.function`, or `eval.gold.function`."""
     return [read(sample.prompt + sample.response).sentiment for sample in samples]
 
 

@@ -41,6 +41,17 @@ def test_jobs_are_all_methods_and_variants_of_a_seed_before_the_next_seed(tmp_pa
     assert jobs[1].words[:4] == ("task=imdb", "credit.alpha=0.5", "credit=scar_span", "seed=0")
 
 
+def test_words_can_be_varied_one_at_a_time_beside_the_first_values_of_the_others(tmp_path):
+    words = ["methods=scar_span", f"out={tmp_path}", "vary=each", "credit.alpha=0.8,0,1", "credit.base=last,zero"]
+    jobs = reward_per_gpu_hour.jobs_of(reward_per_gpu_hour.read_plan(words))
+    assert {job.name: job.words[:2] for job in jobs} == {
+        "scar_span-s0": ("credit.alpha=0.8", "credit.base=last"),
+        "scar_span-credit.alpha-0-s0": ("credit.alpha=0", "credit.base=last"),
+        "scar_span-credit.alpha-1-s0": ("credit.alpha=1", "credit.base=last"),
+        "scar_span-credit.base-zero-s0": ("credit.alpha=0.8", "credit.base=zero"),
+    }
+
+
 def test_a_method_may_have_words_of_its_own(tmp_path):
     (tmp_path / "tuned.json").write_text('{"abc": ["algorithm.kl.coef=0.3"]}')
     words = ["methods=sparse,abc", f"out={tmp_path}", f"settings={tmp_path / 'tuned.json'}"]
@@ -54,6 +65,7 @@ def test_a_method_may_have_words_of_its_own(tmp_path):
     [
         (["methods=sparse"], "methods= and out= are needed"),
         (["methods=sparse", "out=x", "seeds=many"], "seeds=many: a whole number is needed"),
+        (["methods=sparse", "out=x", "vary=some"], r"vary=some: all \(combinations\) or each \(word alone\)"),
         (["methods=sparse", "out=x", "credit=abc"], "credit=abc: set by this benchmark"),
         (["sparse"], "sparse: write KEY=VALUE"),
         (["methods=sparse", "out=x", "settings=none.json"], "settings=none.json: a JSON object is needed"),

@@ -34,6 +34,18 @@ def test_runs_of_one_method_with_other_settings_are_groups_that_say_what_differs
     assert [group.label for group in groups] == ["scar_span kl.coef=0.1", "scar_span kl.coef=0.2"]
 
 
+def test_a_group_is_told_by_what_sets_it_apart_from_the_others_of_its_method(tmp_path):
+    usual = {"credit.alpha": 0.8, "credit.base": "last"}
+    others = [{**usual, "credit.alpha": 0.0}, {**usual, "credit.alpha": 1.0}, {**usual, "credit.base": "zero"}]
+    groups = group_runs(runs(tmp_path, *({"settings": settings} for settings in [usual, *others])))
+    assert [group.label for group in groups] == [
+        "scar_span",
+        "scar_span credit.alpha=0.0",
+        "scar_span credit.alpha=1.0",
+        "scar_span credit.base=zero",
+    ]
+
+
 def test_the_mean_over_seeds_covers_the_steps_that_all_have_reached(tmp_path):
     (group,) = group_runs(runs(tmp_path, {"seed": 0, "steps": 3}, {"seed": 1, "steps": 2, "planned": 3}))
     both = [run.series("reward/mean")[:2] for run in group.runs]
