@@ -33,12 +33,8 @@ class Lengths:
         """
         # As np.unique(coalitions_Cn, axis=0), ten times as fast.
         first = np.unique(bit_strings(coalitions_Cn), return_index=True)[1] if self.units else [0]
-        rows_Cn = coalitions_Cn[first]
-        new_Cn = np.ones_like(rows_Cn)
-        new_Cn[1:] = np.logical_or.accumulate(rows_Cn[1:] != rows_Cn[:-1], axis=1)
-        if not self.filled:
-            new_Cn &= rows_Cn
-        return self.prompt + len(rows_Cn) * self.end + int((new_Cn @ self._units_n()).sum())
+        new_Cn = new_units(coalitions_Cn[first], filled=self.filled)
+        return self.prompt + len(new_Cn) * self.end + int((new_Cn @ self._units_n()).sum())
 
     def _units_n(self) -> NDArray[np.int64]:
         return np.array(self.units, dtype=np.int64)
@@ -49,6 +45,16 @@ def bit_strings(coalitions_Cn: NDArray[np.bool_]) -> NDArray[np.bytes_]:
     bits_CK = np.packbits(coalitions_Cn, axis=1)
     strings_C: NDArray[np.bytes_] = bits_CK.view(f"S{bits_CK.shape[1]}")[:, 0]
     return strings_C
+
+
+def new_units(coalitions_Cn: NDArray[np.bool_], *, filled: bool) -> NDArray[np.bool_]:
+    """Units (C, n) that each coalition, in depth-first order, adds to the trie of those before it.
+
+    That is what follows the beginning it shares with the one before; left-out units count where they are `filled`.
+    """
+    new_Cn = np.ones_like(coalitions_Cn)
+    new_Cn[1:] = np.logical_or.accumulate(coalitions_Cn[1:] != coalitions_Cn[:-1], axis=1)
+    return new_Cn if filled else new_Cn & coalitions_Cn
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from scar_ray.games.tokens import bit_strings
+from scar_ray.games.tokens import bit_strings, new_units
 from scar_ray.records import CreditPlan, Evaluation, Excerpt, Prompt, Question, Response
 from scar_ray.scoring.encoding import Alike
 from scar_ray.scoring.function import reduced_texts
@@ -183,10 +183,9 @@ def _depth_first(
     coalitions_Cn = plan.game.coalitions_Cn[rows_C]
     order_C = np.argsort(bit_strings(coalitions_Cn), kind="stable")
     rows_Cn = coalitions_Cn[order_C]
-    new_Cn = np.ones_like(rows_Cn)
     if sizes.sharing == "trie":
-        new_Cn[1:] = np.logical_or.accumulate(rows_Cn[1:] != rows_Cn[:-1], axis=1)
-    if not sizes.filled:
-        new_Cn &= rows_Cn
+        new_Cn = new_units(rows_Cn, filled=sizes.filled)
+    else:
+        new_Cn = np.ones_like(rows_Cn) if sizes.filled else rows_Cn
     units_n = np.diff((0, *plan.units.ends))
     return rows_C[order_C], new_Cn @ units_n + 1
