@@ -1,0 +1,27 @@
+"""What credit methods pay along a response, beside what its parts added."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from paid_by_position import by_quarter, over_responses, table
+
+from scar_ray import explain
+
+
+def test_shapley_values_of_a_score_that_saturates_pay_the_end_for_what_the_beginning_added(tmp_path):
+    (tmp_path / "rewards.py").write_text(
+        "def score(samples):\n    return [float(min(3, len(sample.response.split()))) for sample in samples]\n"
+    )
+    text = "one two three four five six seven eight nine ten eleven twelve"
+    prefix, scar = explain(f"{tmp_path}/rewards.py:score", "", text, ["prefix", "scar_token"])
+    assert by_quarter(prefix).tolist() == [3, 0, 0, 0]
+    assert by_quarter(scar) == pytest.approx([0.75] * 4)
+
+
+def test_the_table_has_means_and_errors_over_responses():
+    paid_RQ = np.array([[1.0, 0.0, 0.0, 0.0], [3.0, 0.0, 0.0, 4.0]])
+    assert over_responses(paid_RQ)[0] == (2.0, 1.0)
+    assert table({"prefix": paid_RQ}).splitlines()[2] == (
+        "| prefix | 2.000 ± 1.000 | 0.000 ± 0.000 | 0.000 ± 0.000 | 2.000 ± 2.000 | 4.000 ± 3.000 |"
+    )
