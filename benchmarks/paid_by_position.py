@@ -5,7 +5,8 @@
 Takes a run folder and its held-out responses before training (`eval/step-000000.jsonl`; `--step N` for others), and
 shares out the score of each by every method and by prefix credit, which pays a token v(beginning with it) - v(beginning
 without it). Both sum to v(all) - v(empty). Writes JSON and a table of the mean payments in each quarter of a response's
-tokens, with standard errors over responses; a unit is paid at its last token.
+tokens, with standard errors over responses; a unit is paid at its last token. Under it: how the score of the first
+quarter, half, ... of the responses correlates with that of the whole.
 
 A method that pays the end of responses more than it added makes going on look better than it is: where a score
 saturates, Shapley values do so, as they are averages over orders in which the end comes first too. One that pays the
@@ -41,17 +42,25 @@ def main() -> None:
     config = load_resolved(arguments.run / "config.json", (), fixed=())
     lines = (arguments.run / f"eval/step-{arguments.step:06d}.jsonl").read_text().splitlines()[: arguments.limit]
     pairs = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
-    explained = explain_many(config.model.reward.path, pairs, methods, overrides=["credit.alpha=1"])
+    explained = [*explain_many(config.model.reward.path, pairs, methods, overrides=["credit.alpha=1"])]
     by_method = zip(*explained, strict=True)
     found = {method: np.array([*map(by_quarter, each)]) for method, each in zip(methods, by_method, strict=True)}
+    known_Q = correlations(np.array([each.base for each, *_ in explained]), found["prefix"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = {
         method: [{"mean": mean, "stderr": stderr} for mean, stderr in over_responses(paid_RQ)]
         for method, paid_RQ in found.items()
     }
-    result = {"run": arguments.run.name, "step": arguments.step, "responses": len(pairs), "paid": rows}
+    result = {
+        "run": arguments.run.name,
+        "step": arguments.step,
+        "responses": len(pairs),
+        "paid": rows,
+        "correlations": known_Q,
+    }
     (arguments.out / "paid_by_position.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = table(found)
+    told = ", ".join(f"{known:.2f}" for known in known_Q)
+    text = f"{table(found)}\nCorrelation of the scores after each quarter with the final ones: {told}.\n"
     (arguments.out / "paid_by_position.md").write_text(text)
     print(text, end="")
 
@@ -61,6 +70,12 @@ def by_quarter(explained: Explanation) -> NDArray[np.float64]:
     ends_n = np.cumsum([unit.n_tokens for unit in explained.units])
     quarters_n = np.ceil(QUARTERS * ends_n / ends_n[-1]).astype(int) - 1
     return np.bincount(quarters_n, [unit.credit for unit in explained.units], QUARTERS)
+
+
+def correlations(base_R: NDArray[np.float64], prefix_RQ: NDArray[np.float64]) -> list[float]:
+    """Pearson's correlation of v(first quarters) with v(all), over responses, for one, two and three quarters."""
+    scores_RQ = base_R[:, None] + prefix_RQ.cumsum(1)
+    return [float(np.corrcoef(scores_RQ[:, q], scores_RQ[:, -1])[0, 1]) for q in range(QUARTERS - 1)]
 
 
 def over_responses(paid_RQ: NDArray[np.float64]) -> list[tuple[float, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from paid_by_position import by_quarter, over_responses, table
+from paid_by_position import by_quarter, correlations, over_responses, table
 
 from scar_ray import explain
 
@@ -25,3 +25,11 @@ def test_the_table_has_means_and_errors_over_responses():
     assert table({"prefix": paid_RQ}).splitlines()[2] == (
         "| prefix | 2.000 ± 1.000 | 0.000 ± 0.000 | 0.000 ± 0.000 | 2.000 ± 2.000 | 4.000 ± 3.000 |"
     )
+
+
+def test_the_score_of_a_beginning_correlates_with_the_final_one_as_far_as_what_follows_is_the_same():
+    base_R = np.array([0.0, 1.0, 2.0, 5.0])
+    same_RQ, other_RQ = np.zeros((4, 4)), np.zeros((4, 4))
+    same_RQ[:, 3], other_RQ[:, 3] = 1.0, -2 * base_R
+    assert correlations(base_R, same_RQ) == pytest.approx([1.0] * 3)
+    assert correlations(base_R, other_RQ) == pytest.approx([-1.0] * 3)
