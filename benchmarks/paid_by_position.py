@@ -42,7 +42,8 @@ def main() -> None:
     config = load_resolved(arguments.run / "config.json", (), fixed=())
     lines = (arguments.run / f"eval/step-{arguments.step:06d}.jsonl").read_text().splitlines()[: arguments.limit]
     pairs = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
-    explained = [*explain_many(config.model.reward.path, pairs, methods, overrides=["credit.alpha=1"])]
+    overrides = ["credit.alpha=1", f"credit.masking={config.credit.masking}"]
+    explained = [*explain_many(config.model.reward.path, pairs, methods, overrides=overrides)]
     by_method = zip(*explained, strict=True)
     found = {method: np.array([*map(by_quarter, each)]) for method, each in zip(methods, by_method, strict=True)}
     known_Q = correlations(np.array([each.base for each, *_ in explained]), found["prefix"])
