@@ -39,8 +39,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "paid_by_position")
     arguments = parser.parse_args()
     methods = ["prefix", *arguments.credit.split(",")]
+    responses = arguments.run / f"eval/step-{arguments.step:06d}.jsonl"
+    if not responses.is_file():
+        parser.error(f"{responses}: no such evaluation; give a run with eval.every > 0 and one of its steps")
     config = load_resolved(arguments.run / "config.json", (), fixed=())
-    lines = (arguments.run / f"eval/step-{arguments.step:06d}.jsonl").read_text().splitlines()[: arguments.limit]
+    lines = responses.read_text().splitlines()[: arguments.limit]
     pairs = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
     overrides = ["credit.alpha=1", f"credit.masking={config.credit.masking}"]
     explained = [*explain_many(config.model.reward.path, pairs, methods, overrides=overrides)]

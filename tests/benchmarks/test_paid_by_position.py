@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from paid_by_position import by_quarter, correlations, over_responses, table
+from paid_by_position import by_quarter, correlations, main, over_responses, table
 
 from scar_ray import explain
 
@@ -33,3 +33,14 @@ def test_the_score_of_a_beginning_correlates_with_the_final_one_as_far_as_what_f
     same_RQ[:, 3], other_RQ[:, 3] = 1.0, -2 * base_R
     assert correlations(base_R, same_RQ) == pytest.approx([1.0] * 3)
     assert correlations(base_R, other_RQ) == pytest.approx([-1.0] * 3)
+
+
+def test_a_run_without_the_evaluation_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["paid_by_position.py", str(tmp_path), "--step", "7"])
+    with pytest.raises(SystemExit):
+        main()
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("eval/step-000007.jsonl: no such evaluation; give a run with eval.every > 0 and one of its steps")
+    )
