@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from actor_paths import importing_from
 from stand_ins import Recorder
 
 from scar_ray.config.schema import ClusterConfig, RolloutPoolConfig, Sampling
@@ -145,7 +146,7 @@ def client_calls(policy: Any) -> list[list[tuple[str, Any]]]:
 
 def new_actor(actor_class: type, *arguments: Any, env: dict[str, str] | None = None) -> Any:
     """An actor with the environment of the product."""
-    environment = (actor_env(ClusterConfig()) if env is None else env) | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = (actor_env(ClusterConfig()) if env is None else env) | importing_from(Path(__file__).parent)
     return ray.remote(actor_class).options(num_cpus=0.5, runtime_env={"env_vars": environment}).remote(*arguments)
 
 

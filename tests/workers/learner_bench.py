@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from actor_paths import importing_from
 from reference_ppo import ReferencePPO
 from transformers import AutoModel, AutoModelForCausalLM
 
@@ -61,7 +62,7 @@ class DoomedRank(LearnerRank):
 def new_actors(ranks: int, actor_class: type, *arguments: Any) -> list[Any]:
     """Actors of the given class with the environment of the product: rank, the arguments, the group's address."""
     here = Path(__file__).parent
-    environment = actor_env(ClusterConfig()) | {"PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    environment = actor_env(ClusterConfig()) | importing_from(here, here.parent)
     actor = ray.remote(actor_class).options(num_cpus=0.5, runtime_env={"env_vars": environment})
     address = _free_address()
     return [actor.remote(rank, *arguments, address) for rank in range(ranks)]

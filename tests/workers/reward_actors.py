@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
+from actor_paths import importing_from
 
 from scar_ray.config.schema import ClusterConfig
 from scar_ray.games import shapley
@@ -196,6 +197,6 @@ class Measurer:
 
 def start(actor_class: type, names: list[str], *arguments: Any, restarts: int = 0) -> list[Any]:
     """Actors with the environment of the product."""
-    environment = actor_env(ClusterConfig()) | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = actor_env(ClusterConfig()) | importing_from(Path(__file__).parent)
     actor = ray.remote(actor_class).options(num_cpus=0.1, max_restarts=restarts, runtime_env={"env_vars": environment})
     return [actor.remote(name, *arguments) for name in names]
