@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -70,6 +70,9 @@ class Outcome:
     """Training reward where the KL first reaches the largest one that every run reaches, both smoothed."""
     audit_error: float
     """Mean relative distance of credits to the exact ones; NaN where it is not audited."""
+    unexplained: Mean
+    """What the critic leaves of the returns: root of its mean squared error over the standard deviation of the scores,
+    both means over all steps; NaN without a critic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ def _outcome(group: Group, base: Group, target: float, common: Common) -> Outcom
         area_steps=mean_over_seeds([area(run, "step", common.steps) for run in group.runs]),
         reward_at_kl=mean_over_seeds([at_kl(run, common.kl) for run in group.runs]),
         audit_error=_known_mean([value for run in group.runs for value in run.series("credit/audit_error")]),
+        unexplained=mean_over_seeds([unexplained(run) for run in group.runs]),
     )
 
 
@@ -181,7 +185,12 @@ def area(run: Run, axis: str, end: float) -> float:
     return float(np.trapezoid(np.interp(grid, x, y), grid) / end)
 
 
-def _known_mean(values: Sequence[float]) -> float:
+def unexplained(run: Run) -> float:
+    """The part of the returns that the critic leaves, relative to the spread of the scores (`Outcome.unexplained`)."""
+    return _known_mean(run.series("ppo/value_error")) ** 0.5 / _known_mean(run.series("reward/std"))
+
+
+def _known_mean(values: Iterable[float]) -> float:
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
 

@@ -32,6 +32,7 @@ HEADS = (
     "device time to baseline",
     "area, device time",
     "area, steps",
+    "unexplained",
     "device time",
 )
 
@@ -58,6 +59,7 @@ def table_rows(found: Sequence[Outcome]) -> list[list[str]]:
             _reached(each.device_seconds_to_baseline, duration),
             interval(each.area),
             interval(each.area_steps),
+            number(each.unexplained.mean),
             duration(each.device_seconds.mean),
         ]
         for each in found
@@ -94,6 +96,7 @@ def html_section(found: Sequence[Outcome], baseline: str, device: str) -> tuple[
         "sign-flip test. Steps and device time to baseline: until the training reward reaches the final one of "
         f"{base}. Reward at equal KL: the training reward where the KL first reaches the largest one that every run "
         "reaches. Area: mean training reward over what the cheapest run cost, and over the shortest run's steps. "
+        "Unexplained: what the critic leaves of the returns, over the standard deviation of the scores. "
         f"Device time: {device}-seconds of all actors, idle ones included."
     )
     return "Comparison", (

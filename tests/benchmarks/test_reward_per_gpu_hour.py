@@ -86,6 +86,7 @@ def test_finished_runs_are_not_run_again_and_give_all_files(finished, capsys):
     held_out = [read_run(finished / "runs" / f"scar_span-s{seed}").held_out["reward"][-1] for seed in range(3)]
     assert span["reward"]["seeds"] == pytest.approx(held_out)
     assert sparse["difference"]["mean"] == 0
+    assert span["unexplained"]["seeds"] == pytest.approx([0.5 / 0.9, 0.125**0.5 / 0.9, 0.25 / 0.9])
     rows = (finished / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 6 * 60
     assert (finished / "curves.png").stat().st_size > 10_000

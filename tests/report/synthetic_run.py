@@ -155,6 +155,7 @@ def metrics(credit: str, seed: int, steps: int) -> list[dict]:
                 "ppo/entropy": 3.4 - 1.2 * (1 - np.exp(-done[t])) + rng.normal(0, 0.03),
                 "ppo/clip_fraction": 0.08 + rng.normal(0, 0.01),
                 "ppo/approx_kl": 0.01 + abs(rng.normal(0, 0.002)),
+                "ppo/value_error": 0.25 / 2**seed,
                 "ppo/explained_variance": None if t == 0 else 0.8 * (1 - np.exp(-3 * done[t])),
                 "ppo/grad_norm": 0.7 + rng.normal(0, 0.05),
                 "credit/residual_max": 1e-15,
