@@ -12,6 +12,7 @@ import numpy as np
 from granularity import BUDGETS as UNIT_BUDGETS
 from granularity import UNITS
 from long_responses import SHAP_DEFAULT, tokens_at_error
+from markdown_table import markdown_table
 from review_games import median_interval
 
 Rows = list[dict[str, Any]]
@@ -61,11 +62,11 @@ def small_section(result: dict[str, Any], folder: Path) -> str:
 
 def table(rows: Rows, budgets: Sequence[int], error: Callable[[dict[str, Any]], float]) -> str:
     """Estimators x budgets of median errors."""
-    lines = ["| estimator | " + " | ".join(map(str, budgets)) + " |", "|---" * (len(budgets) + 1) + "|"]
+    lines = []
     for estimator, group in by_estimator(rows).items():
         at = [[error(row) for row in group if row["budget"] == budget] for budget in budgets]
-        lines.append(f"| {estimator} | " + " | ".join(f"{np.median(e):.3f}" if e else "-" for e in at) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([estimator, *(f"{np.median(e):.3f}" if e else "-" for e in at)])
+    return markdown_table(["estimator", *map(str, budgets)], lines)
 
 
 def long_section(result: dict[str, Any], folder: Path) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from markdown_table import markdown_table
 from numpy.typing import NDArray
 from reward_comparison import Mean, mean_over_seeds, without_nan
 from reward_plots import pyplot
@@ -123,11 +124,11 @@ def as_json(rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 def table(rows: Mapping[str, dict[str, Any]]) -> str:
     """Markdown: the KL and where it is."""
     heads = ("credit", "runs", "KL", *(f"share of quarter {i + 1}" for i in range(QUARTERS)))
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for method, row in rows.items():
-        cells = [method, str(len(row["positions"])), f"{row['kl'].mean:.2f}", *map(_percent, row["shares"])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    cells = [
+        [method, str(len(row["positions"])), f"{row['kl'].mean:.2f}", *map(_percent, row["shares"])]
+        for method, row in rows.items()
+    ]
+    return markdown_table(heads, cells)
 
 
 def _percent(share: Mean) -> str:

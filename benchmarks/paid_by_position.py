@@ -21,10 +21,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from markdown_table import markdown_table
 from numpy.typing import NDArray
+from reward_comparison import without_nan
 
 from scar_ray.analysis.explain import explain_many
 from scar_ray.analysis.explanation import Explanation
+from scar_ray.analysis.loading import load_reward_model
 from scar_ray.config.load import load_resolved
 
 QUARTERS = 4
@@ -45,8 +48,9 @@ def main() -> None:
     config = load_resolved(arguments.run / "config.json", (), fixed=())
     lines = responses.read_text().splitlines()[: arguments.limit]
     pairs = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
+    model = load_reward_model(config.model.reward.path, config, "cpu", attention="abc" in methods)
     overrides = ["credit.alpha=1", f"credit.masking={config.credit.masking}"]
-    explained = [*explain_many(config.model.reward.path, pairs, methods, overrides=overrides)]
+    explained = [*explain_many(model, pairs, methods, overrides=overrides)]
     by_method = zip(*explained, strict=True)
     found = {method: np.array([*map(by_quarter, each)]) for method, each in zip(methods, by_method, strict=True)}
     known_Q = correlations(np.array([each.base for each, *_ in explained]), found["prefix"])
@@ -62,7 +66,7 @@ def main() -> None:
         "paid": rows,
         "correlations": known_Q,
     }
-    (arguments.out / "paid_by_position.json").write_text(json.dumps(result, indent=1) + "\n")
+    (arguments.out / "paid_by_position.json").write_text(json.dumps(without_nan(result), indent=1) + "\n")
     told = ", ".join(f"{known:.2f}" for known in known_Q)
     text = f"{table(found)}\nCorrelation of the scores after each quarter with the final ones: {told}.\n"
     (arguments.out / "paid_by_position.md").write_text(text)
@@ -77,9 +81,13 @@ def by_quarter(explained: Explanation) -> NDArray[np.float64]:
 
 
 def correlations(base_R: NDArray[np.float64], prefix_RQ: NDArray[np.float64]) -> list[float]:
-    """Pearson's correlation of v(first quarters) with v(all), over responses, for one, two and three quarters."""
+    """Pearson's correlation of v(first quarters) with v(all), over responses, for one, two and three quarters.
+
+    NaN where all scores are equal.
+    """
     scores_RQ = base_R[:, None] + prefix_RQ.cumsum(1)
-    return [float(np.corrcoef(scores_RQ[:, q], scores_RQ[:, -1])[0, 1]) for q in range(QUARTERS - 1)]
+    with np.errstate(invalid="ignore"):
+        return [float(np.corrcoef(scores_RQ[:, q], scores_RQ[:, -1])[0, 1]) for q in range(QUARTERS - 1)]
 
 
 def over_responses(paid_RQ: NDArray[np.float64]) -> list[tuple[float, float]]:
@@ -91,11 +99,11 @@ def over_responses(paid_RQ: NDArray[np.float64]) -> list[tuple[float, float]]:
 def table(found: Mapping[str, NDArray[np.float64]]) -> str:
     """Markdown: the mean payments of each quarter, and of the whole."""
     heads = ("credit", *(f"quarter {i + 1}" for i in range(QUARTERS)), "all")
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
     for method, paid_RQ in found.items():
         columns = over_responses(np.column_stack([paid_RQ, paid_RQ.sum(1)]))
-        lines.append(f"| {' | '.join([method, *(f'{mean:.3f} ± {stderr:.3f}' for mean, stderr in columns)])} |")
-    return "\n".join(lines) + "\n"
+        rows.append([method, *(f"{mean:.3f} ± {stderr:.3f}" for mean, stderr in columns)])
+    return markdown_table(heads, rows)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markdown_table import markdown_table
 
 from scar_ray.games import balanced, owen
 from scar_ray.games.tokens import Lengths
@@ -212,9 +213,7 @@ def plot(rows: Sequence[dict[str, float]], path: Path) -> None:
 
 def table(rows: Sequence[dict[str, float]]) -> str:
     names = ("actors", "processes", "responses", "tasks", "tokens", "seconds", "driver_cpu_s", "efficiency")
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    lines += [f"| {' | '.join(f'{row[name]:,}' for name in names)} |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return markdown_table(names, [[f"{row[name]:,}" for name in names] for row in rows])
 
 
 def main() -> None:

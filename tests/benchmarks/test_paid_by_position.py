@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from paid_by_position import by_quarter, correlations, main, over_responses, table
 
 from scar_ray import explain
+from scar_ray.config.load import load
 
 
 def test_shapley_values_of_a_score_that_saturates_pay_the_end_for_what_the_beginning_added(tmp_path):
@@ -44,3 +47,21 @@ def test_a_run_without_the_evaluation_is_one_line(tmp_path, monkeypatch, capsys)
         .err.splitlines()[-1]
         .endswith("eval/step-000007.jsonl: no such evaluation; give a run with eval.every > 0 and one of its steps")
     )
+
+
+def test_a_run_whose_reward_is_a_function_is_scored_by_it_with_its_options(tmp_path, monkeypatch):
+    (tmp_path / "rewards.py").write_text(
+        "def score(samples, most):\n    return [float(min(most, len(s.response.split()))) for s in samples]\n"
+    )
+    words = [f"model.reward.function='{tmp_path}/rewards.py:score'", "model.reward.options.most=3"]
+    (tmp_path / "config.json").write_text(load(["task=demo", *words]).model_dump_json())
+    (tmp_path / "eval").mkdir()
+    rows = [{"prompt": "", "response": " ".join(["word"] * count)} for count in (8, 12)]
+    (tmp_path / "eval" / "step-000000.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(
+        "sys.argv", ["paid_by_position.py", str(tmp_path), "--credit", "scar_token", "--out", f"{tmp_path}"]
+    )
+    main()
+    paid = json.loads((tmp_path / "paid_by_position.json").read_text())["paid"]
+    assert [quarter["mean"] for quarter in paid["prefix"]] == [2.5, 0.5, 0.0, 0.0]
+    assert [quarter["mean"] for quarter in paid["scar_token"]] == pytest.approx([0.75] * 4)
