@@ -28,7 +28,7 @@ from scar_ray.workers.supervised.folder import Halted
 RECORD = "training.json"
 """File in a model's folder that says what made it."""
 _LINE_EVERY_S = 3.0
-_MAY_CHANGE = {"runs", "name", "cluster", "trainer"}
+_MAY_CHANGE = {"runs", "name", "cluster", "trainer", "algorithm", "eval"}
 """Sections of the configuration that do not decide what the model becomes."""
 
 

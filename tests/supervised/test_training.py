@@ -109,7 +109,8 @@ def test_training_again_gives_the_same_weights_also_when_it_was_stopped_and_goes
     assert not (tmp_path / "policy").exists()
     with pytest.raises(ValueError, match=r"unfinished: holds an unfinished sft with another sft.lr; set it as it was"):
         train_model(config_of(sft={**SFT, "lr": 1e-3}), "sft", tmp_path / "policy")
-    train_model(config_of(), "sft", tmp_path / "policy")
+    elsewhere = {"algorithm": {"batch": {"prompts": 8, "minibatch": 8}}, "eval": {"prompts": 4}}
+    train_model(config_of(**elsewhere), "sft", tmp_path / "policy")
     assert "sft: going on after step 7 of " in capsys.readouterr().out
     whole, resumed = (path / "model.safetensors" for path in (trained[0], tmp_path / "policy"))
     assert whole.read_bytes() == resumed.read_bytes()
