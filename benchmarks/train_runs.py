@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scar_ray.run_folder import locked
+
 
 def scar_ray(*words: str, before: Sequence[str] = ()) -> None:
     """Runs a command, printed first; `before` is put before it. CalledProcessError when it fails."""
@@ -25,12 +27,13 @@ def status(run: Path) -> str | None:
 def train_words(run: Path, words: Sequence[str]) -> list[str] | None:
     """What `scar-ray train` is to be given so that `run` gets done; None where it is done.
 
-    A run that was stopped before its first checkpoint is removed: it starts anew.
+    A run that was stopped before its first checkpoint is removed: it starts anew. UserError for a run under way.
     """
     found = status(run)
     if found == "done":
         return None
     if found is not None and not any((run / "checkpoints").glob("step-*")):
-        shutil.rmtree(run)
+        with locked(run):
+            shutil.rmtree(run)
         found = None
     return ["--resume", str(run)] if found is not None else [*words, f"runs={run.parent}", f"name={run.name}"]

@@ -16,7 +16,7 @@ from scar_ray.config.preflight import preflight
 from scar_ray.config.schema import Config
 from scar_ray.judge.responses import EVALUATIONS, forget_after, write_responses
 from scar_ray.parsing.parallel import ParallelParser
-from scar_ray.run_folder import credit_name, model_card, new_folder, recorded, write_config
+from scar_ray.run_folder import credit_name, locked, model_card, new_folder, recorded, write_config
 from scar_ray.tasks.arithmetic import wrong_step_metrics
 from scar_ray.tasks.truth import truth_metrics
 from scar_ray.text.parse import parse
@@ -56,6 +56,7 @@ def train(config: Config, resume: Path | None = None) -> Path:
     checkpoint = checkpoints.latest(resume / "checkpoints") if resume else None
     folder = resume or new_folder(config)
     with (
+        locked(folder),
         recorded(folder, config),
         Progress(config.trainer.steps, checkpoint[1] if checkpoint else 0) as progress,
     ):

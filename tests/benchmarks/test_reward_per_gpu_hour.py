@@ -17,6 +17,7 @@ from train_runs import train_words
 from scar_ray.config.errors import UserError
 from scar_ray.report.groups import group_runs
 from scar_ray.report.runs import read_run
+from scar_ray.run_folder import locked
 
 
 @pytest.fixture
@@ -155,6 +156,8 @@ def test_a_run_goes_on_from_its_checkpoint_starts_anew_without_one_and_is_not_re
     (run / "checkpoints/step-000002").mkdir(parents=True)
     assert train_words(run, ["task=demo"]) == ["--resume", str(run)]
     (run / "checkpoints/step-000002").rmdir()
+    with locked(run), pytest.raises(UserError, match="another process trains there"):
+        train_words(run, ["task=demo"])
     assert train_words(run, ["task=demo"]) == anew
     assert not run.exists()
     run.mkdir()

@@ -1,10 +1,14 @@
+import errno
+import fcntl
 import json
 import resource
 from pathlib import Path
 
 import pytest
 
+from scar_ray.config.errors import UserError
 from scar_ray.config.load import load
+from scar_ray.run_folder import locked
 from scar_ray.run_supervised import ModelLog, unfinished
 from scar_ray.workers.supervised.folder import RunLog, whole_or_nothing
 
@@ -44,6 +48,28 @@ def test_a_place_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
     rule = r"^output folder .*file/model cannot be made: Not a directory$"
     with pytest.raises(ValueError, match=rule), whole_or_nothing(tmp_path / "file" / "model"):
         pass
+
+
+def test_a_model_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    def fill() -> None:
+        with unfinished(tmp_path / "model", load(["task=demo"]), "sft"):
+            raise AssertionError("two at a time")
+
+    with unfinished(tmp_path / "model", load(["task=demo"]), "sft") as folder:
+        with pytest.raises(UserError, match=rf"^{folder}: another process trains there; wait until it has ended$"):
+            fill()
+        assert folder.is_dir()
+
+
+def test_a_file_system_without_locks_is_named_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path):
+        assert "has no locks; see to it that only one process trains there" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("reason", ["No space left on device", "Input/output error"])

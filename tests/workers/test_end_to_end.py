@@ -23,6 +23,7 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.load import load, load_resolved
 from scar_ray.config.schema import Config
 from scar_ray.run import train
+from scar_ray.run_folder import locked
 from scar_ray.scoring import SampleFailed
 from scar_ray.scoring.engines import Measured
 from scar_ray.tasks.prompts import load_prompts
@@ -233,6 +234,13 @@ def test_a_damaged_checkpoint_is_refused_and_the_last_good_one_named(finished: P
     with pytest.raises(UserError, match=r"step-000004 is damaged \(.*1000 bytes.*the last good one is .*step-000002"):
         train(load_resolved(damaged / "config.json"), damaged)
     assert (damaged / "checkpoints/step-000002").is_dir()
+
+
+def test_a_run_that_another_process_trains_is_left_alone(finished: Path) -> None:
+    record = (finished / "run.json").read_text()
+    with locked(finished), pytest.raises(UserError, match=r": another process trains there; wait until it has ended$"):
+        train(load_resolved(finished / "config.json"), finished)
+    assert (finished / "run.json").read_text() == record
 
 
 def test_every_credit_method_trains_on_the_same_actors(
