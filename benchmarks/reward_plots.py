@@ -193,12 +193,13 @@ def draw_ablation(groups: Sequence[Group], found: Sequence[Outcome], file: Path)
     if len({group.runs[0].credit for group in groups}) == len(groups):
         return
     plt = pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(14, 1.5 + 0.35 * len(found)), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(16, 1.5 + 0.35 * len(found)), layout="constrained")
     _draw_bars(axes[0], found)
-    for each in found:
-        axes[1].plot([each.audit_error] * len(each.seeds), each.reward.seeds, "o", ms=5, label=each.method)
+    for place, each in enumerate(found):
+        marker = "os^Dv"[place // 10 % 5]  # ten colours
+        axes[1].plot([each.audit_error] * len(each.seeds), each.reward.seeds, marker, ms=5, label=each.method)
     axes[1].set(xlabel="relative error of the credits (audits)", ylabel="final held-out reward")
-    axes[1].legend(fontsize=7)
+    axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[1].grid(alpha=0.3)
     figure.savefig(file, dpi=100)
     plt.close(figure)
