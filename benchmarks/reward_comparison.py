@@ -2,7 +2,8 @@
 
 The unit of all statistics is the seed. Intervals are 95 % t intervals of the mean. Differences to the baseline are
 taken seed by seed (same prompts, same order of prompts) and tested by a paired t test; `p_signs` beside it is the exact
-sign-flip test, which assumes nothing about the distribution and cannot give less than 2^(1-n) with n seeds.
+sign-flip test, which assumes nothing about the distribution and cannot give less than 2^(1-n) with n seeds. Where a
+setting is varied, the baseline is the one with the same setting, if that was run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from reward_plots import draw_ablation, draw_curves, html_section, window_of
 from scipy import stats
 
 from scar_ray.report import write_report
-from scar_ray.report.groups import Group, group_runs, last_mean, moving_average
+from scar_ray.report.groups import Group, group_runs, last_mean, method_settings, moving_average
 from scar_ray.report.runs import FloatArray, Run, read_run
 
 ROLES = ("rollout", "reward", "learner", "idle")
@@ -86,17 +87,27 @@ class Common:
 
 def outcomes(groups: Sequence[Group], baseline: str) -> list[Outcome]:
     """One outcome for each group; ValueError when no group is called `baseline`."""
-    base = next((group for group in groups if baseline in (group.label, group.label.split()[0])), None)
-    if base is None:
+    bases = [group for group in groups if baseline in (group.label, group.label.split()[0])]
+    if not bases:
         raise ValueError(f"baseline={baseline}: not among {', '.join(group.label for group in groups)}")
-    target = float(np.mean([last_mean(run.series("reward/mean")) for run in base.runs]))
     cost = min(run.series("cost/total")[-1] for group in groups for run in group.runs)
     steps = min(run.steps[-1] for group in groups for run in group.runs)
     kl = min(np.nanmax(smoothed(run, "kl/k1")) for group in groups for run in group.runs)
-    return [_outcome(group, base, target, Common(cost, steps, float(kl))) for group in groups]
+    return [_outcome(group, _base_of(group, bases), Common(cost, steps, float(kl))) for group in groups]
 
 
-def _outcome(group: Group, base: Group, target: float, common: Common) -> Outcome:
+def _base_of(group: Group, bases: Sequence[Group]) -> Group:
+    """The baseline with the settings of `group`, so that like is compared with like; the first one where none has."""
+
+    def settings(of: Group) -> dict[str, str]:
+        known = method_settings(of.runs[0]).items()
+        return {key: value for key, value in known if not key.startswith("credit.")}
+
+    return next((base for base in bases if settings(base) == settings(group)), bases[0])
+
+
+def _outcome(group: Group, base: Group, common: Common) -> Outcome:
+    target = float(np.mean([last_mean(run.series("reward/mean")) for run in base.runs]))
     of_base = {run.seed: _final(run, "reward") for run in base.runs}
     differences = [_final(run, "reward") - of_base[run.seed] for run in group.runs if run.seed in of_base]
     gold = [_final(run, "gold") for run in group.runs]

@@ -92,10 +92,11 @@ def html_section(found: Sequence[Outcome], baseline: str, device: str) -> tuple[
     base = html.escape(baseline)
     note = (
         "Means over seeds with 95 % t intervals. Held-out reward, second model, KL (nats per response) and length: the "
-        f"evaluation after the last step. Difference: to {base}, seed by seed; p of a paired t test and of the exact "
-        "sign-flip test. Steps and device time to baseline: until the training reward reaches the final one of "
-        f"{base}. Reward at equal KL: the training reward where the KL first reaches the largest one that every run "
-        "reaches. Area: mean training reward over what the cheapest run cost, and over the shortest run's steps. "
+        f"evaluation after the last step. Difference: to {base} with the same setting, where that was run, seed by "
+        "seed; p of a paired t test and of the exact sign-flip test. Steps and device time to baseline: until the "
+        "training reward reaches its final one. Reward at equal KL: the training reward where the KL first reaches the "
+        "largest one that every run reaches. Area: mean training reward over what the cheapest run cost, and over the "
+        "shortest run's steps. "
         "Unexplained: what the critic leaves of the returns, over the standard deviation of the scores. "
         f"Device time: {device}-seconds of all actors, idle ones included."
     )

@@ -39,7 +39,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups in the order in which the runs were given, with labels that tell them apart."""
     members: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        key = (run.task, run.credit, tuple(sorted(_method_settings(run).items())))
+        key = (run.task, run.credit, tuple(sorted(method_settings(run).items())))
         members.setdefault(key, []).append(run)
     ordered = [sorted(found, key=lambda run: run.seed) for found in members.values()]
     labels = _labels([found[0] for found in ordered])
@@ -49,7 +49,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     ]
 
 
-def _method_settings(run: Run) -> dict[str, str]:
+def method_settings(run: Run) -> dict[str, str]:
+    """The settings that make a run one of its method: all but the seed and those of folders, devices and evaluation."""
     return {
         key: value
         for key, value in run.settings.items()
@@ -66,8 +67,8 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
     names = [f"{run.task} {run.credit}" if several_tasks else run.credit for run in firsts]
     labels = []
     for name, run in zip(names, firsts, strict=True):
-        alike = [_method_settings(other) for other, its in zip(firsts, names, strict=True) if its == name]
-        settings = _method_settings(run)
+        alike = [method_settings(other) for other, its in zip(firsts, names, strict=True) if its == name]
+        settings = method_settings(run)
         differing = [key for key in settings if settings[key] != _usual([other.get(key) for other in alike])]
         told = [f"{'.'.join(key.split('.')[-2:])}={settings[key]}" for key in differing]
         if len(told) > 3:

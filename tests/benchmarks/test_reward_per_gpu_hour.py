@@ -111,6 +111,20 @@ def test_differences_are_taken_seed_by_seed(finished):
     assert (span.difference.low, span.difference.high) == pytest.approx((interval.low, interval.high))
 
 
+def test_a_varied_setting_is_compared_with_the_baseline_that_has_it(finished):
+    low = {"algorithm.lam": 0.8}
+    others = [
+        write_run(finished / "low" / credit, credit=credit, seed=0, settings=low, gold=[0.5] * 7)
+        for credit in ("sparse", "scar_span")
+    ]
+    write_run(finished / "low" / "alone", credit="scar_span", seed=0, settings={"credit.alpha": 0.4}, gold=[0.5] * 7)
+    runs = [read_run(folder) for folder in (finished / "runs" / "sparse-s0", *others, finished / "low" / "alone")]
+    for run, final in zip(runs, (1.0, 3.0, 3.5, 1.25), strict=True):
+        run.held_out["reward"][-1] = final
+    found = {each.method: each.difference.mean for each in reward_comparison.outcomes(group_runs(runs), "sparse")}
+    assert sorted(found.values()) == pytest.approx([0.0, 0.0, 0.25, 0.5]), found
+
+
 def test_the_sign_flip_test_counts_all_flips():
     assert reward_comparison.sign_flip([1.0, 2.0, 3.0]) == 2 / 8
     assert reward_comparison.sign_flip([1.0, -1.0]) == 1.0
