@@ -137,8 +137,9 @@ def test_masked_values_do_not_depend_on_the_batches(
     responses = reward_bench.replies(tok)
     jobs = [(response, shapley(response)) for response in responses if response.n_content >= 3]
     together, _ = with_mask_token(load_reward("llama")).masked(masking).evaluate(jobs)
+    single = with_mask_token(load_reward("llama", batch_tokens=1)).masked(masking)
     for job, evaluation in zip(jobs, together, strict=True):
-        [alone], _ = with_mask_token(load_reward("llama", batch_tokens=1)).masked(masking).evaluate([job])
+        [alone], _ = single.evaluate([job])
         np.testing.assert_allclose(evaluation.values_C, alone.values_C, rtol=0, atol=1e-5)
 
 
