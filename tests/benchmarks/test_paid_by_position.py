@@ -62,6 +62,8 @@ def test_a_run_whose_reward_is_a_function_is_scored_by_it_with_its_options(tmp_p
         "sys.argv", ["paid_by_position.py", str(tmp_path), "--credit", "scar_token", "--out", f"{tmp_path}"]
     )
     main()
-    paid = json.loads((tmp_path / "paid_by_position.json").read_text())["paid"]
+    found = json.loads((tmp_path / "paid_by_position.json").read_text())
+    assert found["correlations"] == [None] * 3  # all scores are equal
+    paid = found["paid"]
     assert [quarter["mean"] for quarter in paid["prefix"]] == [2.5, 0.5, 0.0, 0.0]
     assert [quarter["mean"] for quarter in paid["scar_token"]] == pytest.approx([0.75] * 4)
