@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from train_runs import scar_ray, train_words
+from train_runs import exit_status, scar_ray, train_words
 
 METHODS = {
     "reinforce, sparse": (
@@ -165,4 +166,4 @@ def _plot(result: dict[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

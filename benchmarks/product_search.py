@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from train_runs import scar_ray, train_words
+from train_runs import exit_status, scar_ray, train_words
 
 TASKS = {"product_search": "one rewrite", "product_rewrites": "best of a list of 3"}
 METHODS = {
@@ -187,4 +188,4 @@ def draw(results: dict[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -6,9 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scar_ray.config.errors import UserError
 from scar_ray.run_folder import locked
 
 
@@ -16,6 +17,18 @@ def scar_ray(*words: str, before: Sequence[str] = ()) -> None:
     """Runs a command, printed first; `before` is put before it. CalledProcessError when it fails."""
     print("$ scar-ray", *words, flush=True)
     subprocess.run([*before, sys.executable, "-m", "scar_ray.cli", *words], check=True)
+
+
+def exit_status(main: Callable[[], None]) -> int:
+    """Of a benchmark: a UserError is one line, and a command of `scar_ray` that fails has said why itself."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError:
+        return 1
+    return 0
 
 
 def status(run: Path) -> str | None:

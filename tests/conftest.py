@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Ray's processes yield to all others by default: beside the rest of the tests they would get hardly any of two cores.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Two processes whose threads wait for each other on two cores are several times slower than with one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)

@@ -12,7 +12,7 @@ import reward_comparison
 import reward_per_gpu_hour
 from report.synthetic_run import write_run
 from scipy import stats
-from train_runs import train_words
+from train_runs import exit_status, scar_ray, train_words
 
 from scar_ray.config.errors import UserError
 from scar_ray.report.groups import group_runs
@@ -177,6 +177,22 @@ def test_a_run_goes_on_from_its_checkpoint_starts_anew_without_one_and_is_not_re
     run.mkdir()
     (run / "run.json").write_text('{"status": "done"}')
     assert train_words(run, ["task=demo"]) is None
+
+
+def test_a_run_under_way_and_a_command_that_fails_are_no_traceback(tmp_path, capfd):
+    run = tmp_path / "sparse-s0"
+    run.mkdir()
+    (run / "run.json").write_text('{"status": "running"}')
+    with locked(run):
+        assert exit_status(lambda: print(train_words(run, ["task=demo"]))) == 1
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "another process trains there" in err
+    assert exit_status(lambda: scar_ray("train", "task=nothing", f"runs={tmp_path}")) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("scar-ray: error: task: must be one of ")
+    assert "Traceback" not in err
+    assert exit_status(lambda: None) == 0
 
 
 def test_a_job_that_fails_is_named_with_the_end_of_its_log(tmp_path, monkeypatch):

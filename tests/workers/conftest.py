@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 if TYPE_CHECKING:
     from scar_ray.workers.learner import LearnerOptions
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Threads that wait for each other make models of this size many times slower on a busy machine.
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
