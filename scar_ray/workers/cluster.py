@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from scar_ray.config.errors import UserError
 from scar_ray.config.placement import Placement, Role, placement
 from scar_ray.config.schema import ClusterConfig, Config
 from scar_ray.records import FILLS
+from scar_ray.workers.addresses import free_address
 from scar_ray.workers.engine_choice import engine_of, fastest, measured
 from scar_ray.workers.environment import actor_env, engine_env, joins
 from scar_ray.workers.errors import get_all
@@ -188,14 +188,8 @@ class Starter:
     def address(self, role: Role) -> tuple[str, int]:
         """Host and a free port where the role's first actor will live."""
         strategy = PlacementGroupSchedulingStrategy(self.group, self.order[role.bundles[0][0]])
-        probe = ray.remote(_free_address).options(num_cpus=0, scheduling_strategy=strategy)
+        probe = ray.remote(free_address).options(num_cpus=0, scheduling_strategy=strategy)
         return tuple(ray.get(probe.remote()))
-
-
-def _free_address() -> tuple[str, int]:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
 
 def start(config: Config, log: Log) -> Actors:
