@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scar_ray.scoring import RewardModel
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's processes yield to all others by default: beside the rest of the tests they would get hardly any of two cores.
 os.environ.setdefault("RAY_worker_niceness", "0")
 # Two processes whose threads wait for each other on two cores are several times slower than with one thread each.
@@ -26,8 +27,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-STACK = ("tests/workers/", "tests/launch/", "tests/supervised/")
-"""Folders of the tests that start real Ray, vLLM or DeepSpeed processes."""
+STACK = ("tests/runs/", "tests/workers/", "tests/launch/", "tests/supervised/")
+"""Folders of the tests that start real Ray, vLLM or DeepSpeed processes, those that take longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The real stack first: what takes longest must not be what is left at the end."""
+    order = {folder: number for number, folder in enumerate(STACK)}
+    items.sort(key=lambda item: min((n for f, n in order.items() if item.nodeid.startswith(f)), default=len(order)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -38,6 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return next((folder for folder in STACK if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 
@@ -46,6 +54,23 @@ def _processes_as_installed() -> None:
     """Actors and commands find what a user's environment has: `as_installed/sitecustomize.py`."""
     paths = [str(Path(__file__).parent / "as_installed"), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local Ray cluster with more CPUs than the machine has, so that actors of several tests fit."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=32,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=200 * 2**20,
+    )
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,7 @@
-"""One Ray cluster and its warm processes for all tests of the real stack."""
+"""Warm processes on one Ray cluster for all tests of the actors."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,26 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from scar_ray.workers.learner import LearnerOptions
     from scar_ray.workers.learner_group import RayLearner
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray cluster with more CPUs than the machine has, so that actors of several tests fit."""
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=32,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=200 * 2**20,
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")
