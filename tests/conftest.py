@@ -27,23 +27,28 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-STACK = ("tests/runs/", "tests/workers/", "tests/launch/", "tests/supervised/")
-"""Folders of the tests that start real Ray, vLLM or DeepSpeed processes, those that take longest first."""
+ONE_PROCESS = {
+    "tests/runs/": "cluster",
+    "tests/workers/": "cluster",
+    "tests/launch/": "launch",
+    "tests/supervised/": "sft",
+}
+"""Where tests run side by side: folders of the real stack whose tests share a process, and in it a Ray cluster."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The real stack first: what takes longest must not be what is left at the end."""
-    order = {folder: number for number, folder in enumerate(STACK)}
-    items.sort(key=lambda item: min((n for f, n in order.items() if item.nodeid.startswith(f)), default=len(order)))
+    items.sort(key=lambda item: not item.nodeid.startswith(tuple(ONE_PROCESS)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where tests run side by side, each folder of the real stack in one process with one cluster; others by file."""
+    """`ONE_PROCESS`, other tests by file, in the order of `pytest_collection_modifyitems`."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return next((folder for folder in STACK if nodeid.startswith(folder)), nodeid.partition("::")[0])
+            folders = (name for folder, name in ONE_PROCESS.items() if nodeid.startswith(folder))
+            return next(folders, nodeid.partition("::")[0])
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)
