@@ -15,6 +15,8 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 # Once here, not by each of the actors that start at the same moment.
 export UV_COMPILE_BYTECODE := 1
+# Where this is set, each of the many processes would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint install clean
 
