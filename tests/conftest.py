@@ -27,30 +27,24 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-ONE_PROCESS = {
-    "tests/runs/": "cluster",
-    "tests/workers/": "cluster",
-    "tests/launch/": "launch",
-    "tests/supervised/": "sft",
-}
-"""Where tests run side by side: folders of the real stack whose tests share a process, and in it a Ray cluster."""
+STACK = ("tests/runs/", "tests/workers/", "tests/launch/", "tests/supervised/")
+"""Folders of the tests that start real Ray, vLLM or DeepSpeed processes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The real stack first: what takes longest must not be what is left at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(tuple(ONE_PROCESS)))
+    items.sort(key=lambda item: not item.nodeid.startswith(STACK))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`ONE_PROCESS`, other tests by file, in the order of `pytest_collection_modifyitems`."""
+    """Where tests run side by side, each folder of the real stack in one process with one cluster; others by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folders = (name for folder, name in ONE_PROCESS.items() if nodeid.startswith(folder))
-            return next(folders, nodeid.partition("::")[0])
+            return next((folder for folder in STACK if nodeid.startswith(folder)), nodeid.partition("::")[0])
 
-    config.option.loadscopereorder = False
+    config.option.loadscopereorder = False  # by the number of tests; the order is that of the items above
     return Scheduling(config, log)
 
 
