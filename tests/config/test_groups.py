@@ -64,11 +64,11 @@ def test_a_group_file_only_holds_what_differs_from_the_defaults(choice: str) -> 
     [
         (task, credit, cluster)
         for task, credit, cluster in itertools.product(CHOICES["task"], CHOICES["credit"], CHOICES["cluster"])
-        if (task == "imdb") + (credit == "scar_span") + (cluster == "cpu") > 0
-        and not (task.startswith(("product", "arithmetic")) and credit == "abc")  # a function has no attention
+        # A function has no attention; and one cluster is enough where loading takes long.
+        if not task.startswith(("product", "arithmetic")) or (credit != "abc" and cluster == "cpu")
     ],
 )
-def test_every_pair_of_task_credit_and_cluster_loads(task: str, credit: str, cluster: str) -> None:
+def test_every_combination_of_task_credit_and_cluster_loads(task: str, credit: str, cluster: str) -> None:
     config = load([f"task={task}", f"credit={credit}", f"cluster={cluster}"])
     assert config.task.name == task
     assert config.credit.method == ("shape_grpo" if credit.startswith("shape") else credit.partition("_")[0])

@@ -82,14 +82,15 @@ def record(runs: Path) -> dict[str, object]:
     return json.loads((folder / "run.json").read_text())
 
 
-def test_a_submitted_job_ends_as_its_command_does_and_leaves_its_folder(nodes: Nodes, tmp_path: Path) -> None:
-    """`sft`, which needs one process; the job that waits is a whole training run."""
-    short = ("task.train.limit=64", "task.test.limit=16", "sft.epochs=1", "model.scratch.layers=1")
-    job = Job(nodes, tmp_path / "log", "sft", "task=demo", *short, f"model.policy.path={tmp_path}/policy")
+def test_a_submitted_job_trains_on_the_cluster_and_leaves_its_run_folder(nodes: Nodes, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    job = Job(nodes, tmp_path / "log", "train", "task=demo", "trainer.steps=2", *SMALL, f"runs={runs}")
     assert job.process.wait() == 0, job.output
-    assert f"policy: {tmp_path}/policy" in job.output
-    assert (tmp_path / "policy/model.safetensors").is_file()
-    assert json.loads((tmp_path / "policy/summary.json").read_text())["perplexity"] > 1
+    assert record(runs)["status"] == "done"
+    (folder,) = runs.iterdir()
+    assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2]
+    assert (folder / "policy/model.safetensors").is_file()
+    assert (folder / "report.html").is_file()
 
 
 def test_a_job_that_asks_for_too_much_waits_saying_what_is_missing_then_fails(nodes: Nodes, tmp_path: Path) -> None:
