@@ -76,16 +76,16 @@ def train(config: Config, resume: Path | None = None) -> Path:
 
 
 def with_models(config: Config) -> Config:
-    """The configuration with the demo's own models filled in, trained first if the cache has none."""
-    if config.task.name != "demo":
+    """The configuration with the demo's models for those that are not given; trained first if the cache has none."""
+    model = config.model
+    given = bool(model.policy.path), bool(model.reward.path or model.reward.function)
+    if config.task.name != "demo" or all(given):
         return config
     from scar_ray.workers.supervised.demo import ensure_demo_models
 
     models = ensure_demo_models()
-    model = config.model
-    policy = model.policy if model.policy.path else model.policy.model_copy(update={"path": str(models.policy)})
-    given = model.reward.path or model.reward.function
-    reward = model.reward if given else model.reward.model_copy(update={"path": str(models.reward)})
+    policy = model.policy if given[0] else model.policy.model_copy(update={"path": str(models.policy)})
+    reward = model.reward if given[1] else model.reward.model_copy(update={"path": str(models.reward)})
     return config.model_copy(update={"model": model.model_copy(update={"policy": policy, "reward": reward})})
 
 

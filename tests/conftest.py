@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(STACK))
 
 
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at all modules and tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where tests run side by side, each folder of the real stack in one process with one cluster; others by file."""
     from xdist.scheduler import LoadScopeScheduling
@@ -57,19 +64,11 @@ def _processes_as_installed() -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray cluster with more CPUs than the machine has, so that actors of several tests fit."""
-    import ray
+    """A local Ray cluster: `local_ray.cluster`."""
+    import local_ray
 
-    ray.init(
-        address="local",
-        num_cpus=32,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=200 * 2**20,
-    )
-    yield
-    ray.shutdown()
+    with local_ray.cluster():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_nothing_heavy_is_imported_before_the_configuration_is_valid(arguments: 
     program = (
         "import sys\nfrom scar_ray.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
-        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+        f"print('heavy:', [name for name in {HEAVY!r} if sys.modules.get(name)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path

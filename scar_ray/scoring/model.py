@@ -15,9 +15,10 @@ from scar_ray.config.cluster import EngineName
 from scar_ray.config.schema import Masking, RewardModelConfig
 from scar_ray.records import Evaluation, Question, Response
 from scar_ray.scoring.encoding import Alike, Encoded, Encoder
-from scar_ray.scoring.engines import Classifier, Engine, Measured, PlainBatches, choose_engine, measure, suited_engines
+from scar_ray.scoring.engines import Classifier, Engine, PlainBatches, choose_engine, measure, suited_engines
 from scar_ray.scoring.errors import SampleFailed, name_of
 from scar_ray.scoring.loading import is_causal, load_classifier, reads_ids, sequence_limit
+from scar_ray.scoring.measured import Measured
 from scar_ray.scoring.workload import Workload
 
 MEASURED = 256

@@ -13,7 +13,7 @@ from scar_ray.config.schema import Config
 from scar_ray.workers.errors import ActorFailed, get_all
 
 if TYPE_CHECKING:
-    from scar_ray.scoring.engines import Measured
+    from scar_ray.scoring.measured import Measured
 
 Log = Callable[[str], None]
 TOO_LONG = "not measured: a response of full length is too long for the model"

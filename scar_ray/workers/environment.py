@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from scar_ray.config.schema import ClusterConfig
@@ -47,6 +50,20 @@ def actor_env(cluster: ClusterConfig, threads: int | None = None) -> dict[str, s
             "MALLOC_TRIM_THRESHOLD_": "8589934592",
         }
     return env
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """For an actor's imports: the garbage collector waits meanwhile, and never looks at what there is then.
+
+    It would find nothing, and take a sixth of the time that vLLM, DeepSpeed and Transformers need to load.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def engine_env(cluster: ClusterConfig) -> dict[str, str]:

@@ -17,6 +17,7 @@ from scar_ray.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig, 
 from scar_ray.objectives.ppo import combine_metrics, value_loss
 from scar_ray.trainer.protocols import Float32Array, PPOBatch
 from scar_ray.workers import deepspeed_engine as ds
+from scar_ray.workers.environment import importing
 from scar_ray.workers.modeling import (
     Outputs,
     Padded,
@@ -29,6 +30,8 @@ from scar_ray.workers.modeling import (
 )
 from scar_ray.workers.objective import MiniBatch, policy_objective
 from scar_ray.workers.state_files import read_tensors, write_tensors
+from scar_ray.workers.transfer import EngineClient, open_transfer
+from scar_ray.workers.weights import PolicyWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ class LearnerRank:
     """Holds its shard of policy, reference and a critic, if any; every method is called on all ranks together."""
 
     def __init__(self, rank: int, options: LearnerOptions, address: tuple[str, int]) -> None:
-        from transformers import AutoTokenizer
+        with importing():
+            import deepspeed  # noqa: F401  (for deepspeed_engine)
+            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (the first for modeling)
 
         self._rank, self._options = rank, options
         torch.manual_seed(options.seed)
@@ -73,7 +78,6 @@ class LearnerRank:
         self._eos_id = int(eos)
         self._pad_id = self._eos_id if self._tokenizer.pad_token_id is None else int(self._tokenizer.pad_token_id)
         self._busy_s = 0.0
-        self._transfer: Any = None
         self._build()
 
     def _build(self) -> None:
@@ -254,14 +258,12 @@ class LearnerRank:
 
     def open_transfer(self, backend: str, engines: list[Any], tensor_parallel: int, address: tuple[str, int]) -> None:
         """Connects this rank to the engines."""
-        from scar_ray.workers.transfer import EngineClient, open_transfer
-
         self._client = EngineClient(engines, tensor_parallel)
         self._transfer = open_transfer(
             backend,
             rank=self._rank,
             client=self._client,
-            source=self._source(),
+            weights=self._weights(),
             world_size=1 + len(engines) * tensor_parallel,
             address=address,
         )
@@ -273,11 +275,9 @@ class LearnerRank:
         self._transfer.send_weights()
         self._busy_s += time.perf_counter() - started
 
-    def _source(self) -> Any:
-        from scar_ray.workers.transfer import PolicySource
-
+    def _weights(self) -> PolicyWeights:
         dtype = getattr(torch, self._options.model.policy.dtype)
-        return PolicySource(self._actor.module.policy, dtype, self._options.learner.zero_stage)
+        return PolicyWeights(self._actor.module.policy, dtype, self._options.learner.zero_stage)
 
     def save(self, folder: Path) -> None:
         """Writes parameters and optimizer states of policy and critic, in a form any number of ranks can read."""
@@ -302,7 +302,7 @@ class LearnerRank:
 
     def export(self, folder: Path) -> None:
         """Writes the policy, adapters merged, as a Hugging Face model folder with its tokenizer."""
-        tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in self._source()}
+        tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in self._weights()}
         if self._rank == 0:
             from huggingface_hub import save_torch_state_dict
 

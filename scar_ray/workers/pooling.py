@@ -22,6 +22,7 @@ from scar_ray.scoring import EncodedReward, Encoder
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines import read_position, rewards_of
 from scar_ray.scoring.loading import check_classifier, is_causal, reads_ids
+from scar_ray.workers.environment import importing
 
 BLOCK = 32
 """Tokens of a block of the prefix cache; the smallest that vLLM's CPU build takes."""
@@ -49,8 +50,9 @@ class VllmPooling:
 
         ValueError when the model is no reward model.
         """
-        from transformers import AutoConfig
-        from vllm import LLM
+        with importing():
+            from transformers import AutoConfig
+            from vllm import LLM
 
         self.model = AutoConfig.from_pretrained(config.path, trust_remote_code=trust_remote_code)
         check_classifier(self.model, config)

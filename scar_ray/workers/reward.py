@@ -12,10 +12,11 @@ from scar_ray.config.schema import Config, Masking, RewardModelConfig
 from scar_ray.records import CreditPlan, Evaluation, Response
 from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.scoring.encoding import Alike
+from scar_ray.workers.environment import importing
 from scar_ray.workers.reward_tasks import Job
 
 if TYPE_CHECKING:
-    from scar_ray.scoring.engines import Measured
+    from scar_ray.scoring.measured import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,9 @@ def load_reward(options: RewardOptions) -> scoring.EncodedReward | scoring.Funct
             masking=options.masking,
             trust_remote_code=options.trust_remote_code,
         )
-    return scoring.RewardModel(
+    with importing():
+        from scar_ray.scoring.model import RewardModel
+    return RewardModel(
         options.model,
         policy_tokenizer=options.policy_tokenizer,
         masking=options.masking,

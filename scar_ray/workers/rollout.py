@@ -16,6 +16,7 @@ import ray
 from scar_ray.config.schema import RolloutPoolConfig, Sampling
 from scar_ray.records import Request, Response
 from scar_ray.text.writing import Writing
+from scar_ray.workers.environment import importing
 from scar_ray.workers.errors import ActorFailed, explain
 
 
@@ -42,10 +43,11 @@ class RolloutWorker:
     """
 
     def __init__(self, name: str, options: EngineOptions) -> None:
-        from transformers import AutoConfig, AutoTokenizer
-        from vllm import LLM, SamplingParams
+        with importing():
+            from transformers import AutoConfig, AutoTokenizer
+            from vllm import LLM, SamplingParams
 
-        import scar_ray.workers.transfer  # noqa: F401  (registers the CPU backend)
+            import scar_ray.workers.vllm_transfer  # noqa: F401  (registers the CPU backend)
 
         self._name, self._options = name, options
         self._tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
@@ -184,7 +186,7 @@ def _engine_arguments(options: EngineOptions, max_model_len: int) -> dict[str, A
         # Behaviour log-probabilities are those of the tempered, length-masked distribution that was sampled.
         "logprobs_mode": "processed_logprobs",
         "weight_transfer_config": {"backend": options.backend},
-        "worker_extension_cls": "scar_ray.workers.transfer.WorkerExtension",
+        "worker_extension_cls": "scar_ray.workers.vllm_transfer.WorkerExtension",
         "disable_log_stats": True,
     }
     if options.device == "cpu":

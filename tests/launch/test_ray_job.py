@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from demo_recipe import fill_cache
 from ray_nodes import POLL_S, ROOT, Nodes
 
 pytestmark = pytest.mark.stack
@@ -21,9 +22,11 @@ SMALL = ("algorithm.batch.prompts=8", "algorithm.batch.minibatch=8", "task.sampl
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """A cluster of one node with 2 CPUs."""
+    """A cluster of one node with 2 CPUs, and a cache of its own in which the demo's models are."""
     folder = Path(tempfile.mkdtemp(prefix="sr", dir="/tmp"))
     cluster = Nodes(folder)
+    fill_cache(folder)
+    cluster.environment |= {"XDG_CACHE_HOME": str(folder), "VLLM_CACHE_ROOT": str(Path.home() / ".cache/vllm")}
     try:
         cluster.start_head(cpus=2)
         yield cluster

@@ -25,7 +25,7 @@ from scar_ray.config.schema import Config
 from scar_ray.run import train
 from scar_ray.run_folder import locked
 from scar_ray.scoring import SampleFailed
-from scar_ray.scoring.engines import Measured
+from scar_ray.scoring.measured import Measured
 from scar_ray.tasks.prompts import load_prompts
 from scar_ray.trainer.completion import new_values
 from scar_ray.trainer.loop import Trainer

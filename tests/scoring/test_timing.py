@@ -13,7 +13,7 @@ from scar_ray.config.load import load
 from scar_ray.scoring import RewardModel
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines import measure
-from scar_ray.scoring.engines.timing import Measured
+from scar_ray.scoring.measured import Measured
 
 SEQUENCES = [Encoded(tuple(range(row + 2))) for row in range(16)]
 

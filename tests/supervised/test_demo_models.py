@@ -6,20 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from demo_recipe import SMALL
 
-from scar_ray.config.schema import ArchitectureConfig, SupervisedConfig
+from scar_ray.config.load import load
+from scar_ray.run import with_models
 from scar_ray.workers.supervised import demo
 from scar_ray.workers.supervised.demo import Recipe, ensure_demo_models
 
 pytestmark = pytest.mark.stack
-SMALL = Recipe(
-    architecture=ArchitectureConfig(
-        vocab_size=400, hidden_size=32, layers=1, heads=1, intermediate_size=64, max_positions=128
-    ),
-    sft=SupervisedConfig(epochs=1, batch=32, lr=3e-3, max_tokens=64),
-    rm=SupervisedConfig(epochs=1, batch=32, lr=5e-3, max_tokens=64),
-    texts=400,
-)
 
 
 def test_models_are_trained_once_and_then_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +55,32 @@ def test_the_cache_follows_xdg_cache_home(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(demo, "_train", lambda _, folder: (folder / "policy").mkdir())
     assert ensure_demo_models(recipe=SMALL).policy == tmp_path / "scar_ray" / f"demo-{SMALL.key()}" / "policy"
+
+
+@pytest.mark.parametrize(
+    ("given", "policy", "reward"),
+    [
+        ([], "CACHE/policy", "CACHE/reward"),
+        (["model.policy.path=mine"], "mine", "CACHE/reward"),
+        (["model.reward.path=mine"], "CACHE/policy", "mine"),
+        (["model.reward.function=mine.py:score"], "CACHE/policy", ""),
+    ],
+)
+def test_the_demo_takes_its_own_models_for_those_that_are_not_given(
+    given: list[str], policy: str, reward: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(demo, "_train", lambda *_: None)
+    model = with_models(load(["task=demo", *given])).model
+    cache = str(tmp_path / "scar_ray" / f"demo-{Recipe().key()}")
+    assert (model.policy.path, model.reward.path) == (policy.replace("CACHE", cache), reward.replace("CACHE", cache))
+
+
+@pytest.mark.parametrize("reward", ["model.reward.path=other", "model.reward.function=mine.py:score"])
+def test_a_demo_with_both_models_given_trains_none(reward: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "ensure_demo_models", lambda: pytest.fail("trained"))
+    config = load(["task=demo", "model.policy.path=mine", reward])
+    assert with_models(config) == config
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from scar_ray.workers.environment import actor_env, engine_env
 from scar_ray.workers.modeling import TokenPolicy, load_policy, pad
 from scar_ray.workers.reward import RewardOptions, RewardWorker
 from scar_ray.workers.rollout import EngineOptions, RayRolloutPool, RolloutWorker
+from scar_ray.workers.transfer import EngineClient, open_transfer
+from scar_ray.workers.weights import PolicyWeights
 
 POOL = RolloutPoolConfig(max_model_len=192, cpu_kv_cache_gb=0.03)
 """The tiny models could take 256 positions; the engine is given fewer."""
@@ -95,14 +97,12 @@ class SmallTrainer:
                     torch.nn.init.normal_(parameter, std=0.3)
 
     def connect(self, engines: list[Any]) -> None:
-        from scar_ray.workers.transfer import EngineClient, PolicySource, open_transfer
-
         self._client = EngineClient(engines, tensor_parallel=1)
         self._transfer = open_transfer(
             "object_store",
             rank=0,
             client=self._client,
-            source=PolicySource(self._policy, torch.float32, zero_stage=0),
+            weights=PolicyWeights(self._policy, torch.float32, zero_stage=0),
             world_size=1 + len(engines),
             address=("127.0.0.1", 0),
         )
@@ -123,17 +123,15 @@ def merged_copy(policy: Any) -> dict[str, torch.Tensor]:
 
 def sent_weights(policy: Any) -> tuple[list[tuple[str, tuple[int, ...]]], dict[str, torch.Tensor]]:
     """What the source declares and what it yields."""
-    from scar_ray.workers.transfer import PolicySource
+    from scar_ray.workers.vllm_transfer import PolicySource
 
-    source = PolicySource(policy, torch.float32, zero_stage=0)
+    source = PolicySource(PolicyWeights(policy, torch.float32, zero_stage=0))
     return [(meta.name, meta.shape) for meta in source.metadata()], dict(iter(source))
 
 
 def client_calls(policy: Any) -> list[list[tuple[str, Any]]]:
     """What three engines of two GPUs each are told to do for an NCCL group and one update."""
     del policy
-    from scar_ray.workers.transfer import EngineClient
-
     engines = [Recorder() for _ in range(3)]
     client = EngineClient(engines, tensor_parallel=2)
     client.init_weight_transfer_engine({"rank_offset": 1, "world_size": 7})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,10 @@ class ReusableRank(LearnerRank):
         self.__dict__.clear()
         self._place = rank, address
         super().__init__(rank, options, address)
+
+    def has_loaded(self, package: str) -> bool:
+        """Whether the process has imported a package."""
+        return package in sys.modules
 
 
 class DoomedRank(LearnerRank):

@@ -19,7 +19,7 @@ from scar_ray.scoring import SampleFailed, Workload
 from scar_ray.workers.environment import actor_env
 
 if TYPE_CHECKING:
-    from scar_ray.scoring.engines import Measured
+    from scar_ray.scoring.measured import Measured
     from scar_ray.workers.reward import RewardOptions
 
 
@@ -188,7 +188,7 @@ class Measurer:
         return self._name
 
     def measure(self, response: Response, plan: CreditPlan) -> Measured | None:
-        from scar_ray.scoring.engines import Measured
+        from scar_ray.scoring.measured import Measured
 
         assert response.n_tokens == 24
         assert plan.game is not None

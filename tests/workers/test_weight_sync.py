@@ -206,6 +206,7 @@ def test_what_a_learner_learned_reaches_the_engine(
     learner.sync(1)
     assert largest_gap() < 1e-4
     assert ray.get(engine[0].policy_version.remote()) == 1
+    assert not ray.get(learner._ranks[0].has_loaded.remote("vllm")), "seconds of each start for nothing"
 
 
 def test_an_engine_that_cannot_take_its_weights_is_named(

@@ -15,12 +15,11 @@ from scar_ray.scoring.engines.choose import choose_engine, suited_engines
 from scar_ray.scoring.engines.classifier import Classifier, Engine, rewards_of
 from scar_ray.scoring.engines.forest import read_position
 from scar_ray.scoring.engines.plain import PlainBatches
-from scar_ray.scoring.engines.timing import Measured, measure
+from scar_ray.scoring.engines.timing import measure
 
 __all__ = [
     "Classifier",
     "Engine",
-    "Measured",
     "PlainBatches",
     "choose_engine",
     "measure",

@@ -4,43 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from scar_ray.scoring.encoding import Encoded
 from scar_ray.scoring.engines.classifier import Engine
+from scar_ray.scoring.measured import Measured
 
-MARGIN = 0.9
-"""A later engine is taken only where it needs less than this share of the time: noise does not decide."""
 TRIAL = 8
 """An engine that needs longer for one sequence of so many than another one for all of them is given up."""
 REPEATS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Seconds of each engine on the same sequences."""
-
-    sequences: int
-    tokens: int
-    seconds: dict[str, float | None]
-    """By engine, in the order of preference; None where it was given up as slower than the best one before it."""
-
-    @property
-    def fastest(self) -> str:
-        best, *others = self.seconds
-        for name in others:
-            if (self.seconds[name] or float("inf")) < MARGIN * (self.seconds[best] or float("inf")):
-                best = name
-        return best
-
-    def beside(self, other: Measured) -> Measured:
-        """With the seconds of engines that were measured in another process, on sequences of the same number."""
-        assert self.sequences == other.sequences, (self, other)
-        return replace(self, seconds=self.seconds | other.seconds)
-
-    def __str__(self) -> str:
-        times = ", ".join(f"{name} {'slower' if s is None else f'{s:.3g} s'}" for name, s in self.seconds.items())
-        return f"{self.sequences} sequences of {self.tokens / self.sequences:.0f} tokens: {times}"
 
 
 def measure(engines: Sequence[Engine], sequences: Sequence[Encoded]) -> Measured:

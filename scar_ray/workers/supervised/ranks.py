@@ -13,7 +13,7 @@ from scar_ray.config.placement import alone, placement
 from scar_ray.config.schema import Config, SupervisedCommand
 from scar_ray.workers import deepspeed_engine as ds
 from scar_ray.workers.cluster import Starter, bundle_order, end, reserve, session, wait_ready
-from scar_ray.workers.environment import actor_env
+from scar_ray.workers.environment import actor_env, importing
 from scar_ray.workers.errors import ActorFailed, explain
 from scar_ray.workers.supervised import train
 from scar_ray.workers.supervised.folder import Halted, Log
@@ -57,7 +57,10 @@ class SupervisedRank:
         new_log: NewLog,
         address: tuple[str, int],
     ) -> None:
-        import torch
+        with importing():
+            import deepspeed  # noqa: F401  (for deepspeed_engine)
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (for the models)
 
         learner, device = config.cluster.learner, config.cluster.device
         if device == "cpu":

@@ -1,0 +1,1 @@
+"""Whole runs. A package, so that their Ray cluster ends with them."""
