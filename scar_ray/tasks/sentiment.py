@@ -11,6 +11,7 @@ for the words S that are kept. v(all words) is the sentiment of the text.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Reading:
         for term in self.terms:
             if term.word in kept:
                 factors = [factor for word, factor in term.modifiers if word in kept]
-                total += term.valence * float(np.prod(factors))
+                total += term.valence * math.prod(factors)
         return total
 
     def contributions(self, given: Collection[int] = ()) -> NDArray[np.float64]:

@@ -44,6 +44,8 @@ def actor_env(cluster: ClusterConfig, threads: int | None = None) -> dict[str, s
         env |= {
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": str(threads or cluster.threads_per_actor),
+            # Nothing is compiled here, but DeepSpeed's ZeRO decorates functions for it: seconds of imports.
+            "TORCHDYNAMO_DISABLE": "1",
             # Big temporaries are kept in the heap: page faults would cost up to half of the CPU time.
             "MALLOC_TOP_PAD_": "268435456",
             "MALLOC_MMAP_THRESHOLD_": "4294967296",
