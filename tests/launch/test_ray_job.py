@@ -17,7 +17,13 @@ from ray_nodes import POLL_S, ROOT, Nodes
 
 pytestmark = pytest.mark.stack
 
-SMALL = ("algorithm.batch.prompts=8", "algorithm.batch.minibatch=8", "task.sampling.max_new_tokens=8", "eval.prompts=8")
+SMALL = (
+    "algorithm.batch.prompts=8",
+    "algorithm.batch.minibatch=8",
+    "task.train.limit=400",
+    "task.sampling.max_new_tokens=8",
+    "eval.prompts=8",
+)
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ SMALL = [
     "algorithm.batch.minibatch=4",
     "algorithm.epochs=2",
     "algorithm.kl.controller=adaptive",
+    "task.train.limit=400",
     "task.sampling.min_new_tokens=3",
     "task.sampling.max_new_tokens=12",
     "task.sampling.temperature=0.8",
