@@ -118,8 +118,10 @@ def test_only_workers_import_vllm_and_deepspeed():
                 assert name.split(".")[0] not in ("vllm", "deepspeed"), f"{path}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("module", ["scar_ray.games", "scar_ray.text.units", "scar_ray.credit"])
-def test_importing_the_credit_library_loads_none_of_the_heavy_packages(module):
+@pytest.mark.parametrize(
+    "module", ["scar_ray.games", "scar_ray.text.units", "scar_ray.credit", "scar_ray.scoring.measured"]
+)
+def test_importing_what_is_light_loads_none_of_the_heavy_packages(module):
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""

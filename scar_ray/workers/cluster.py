@@ -24,7 +24,7 @@ from scar_ray.config.schema import ClusterConfig, Config
 from scar_ray.records import FILLS
 from scar_ray.workers.addresses import free_address
 from scar_ray.workers.engine_choice import engine_of, fastest, measured
-from scar_ray.workers.environment import actor_env, engine_env, joins
+from scar_ray.workers.environment import actor_env, engine_env, joins, learner_env
 from scar_ray.workers.errors import get_all
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
@@ -277,7 +277,7 @@ def start_ranks(starter: Starter, role: Role, kind: type, *more: Any) -> Iterato
     )
     actor, address = ray.remote(kind), starter.address(role)
     for rank in range(role.actors):
-        settings = starter.options(role, rank, actor_env(config.cluster))
+        settings = starter.options(role, rank, learner_env(config.cluster))
         yield f"learner-{rank}", actor.options(**settings).remote(rank, options, *more, address)
 
 

@@ -44,8 +44,6 @@ def actor_env(cluster: ClusterConfig, threads: int | None = None) -> dict[str, s
         env |= {
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": str(threads or cluster.threads_per_actor),
-            # Nothing is compiled here, but DeepSpeed's ZeRO decorates functions for it: seconds of imports.
-            "TORCHDYNAMO_DISABLE": "1",
             # Big temporaries are kept in the heap: page faults would cost up to half of the CPU time.
             "MALLOC_TOP_PAD_": "268435456",
             "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -66,6 +64,15 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def learner_env(cluster: ClusterConfig) -> dict[str, str]:
+    """Environment variables of a learner's rank."""
+    env = actor_env(cluster)
+    if cluster.device == "cpu":
+        # Nothing is compiled, but DeepSpeed's ZeRO decorates functions of its own for it: seconds of imports.
+        env["TORCHDYNAMO_DISABLE"] = "1"
+    return env
 
 
 def engine_env(cluster: ClusterConfig) -> dict[str, str]:

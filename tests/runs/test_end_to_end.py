@@ -38,7 +38,6 @@ SMALL = [
     "algorithm.batch.minibatch=4",
     "algorithm.epochs=2",
     "algorithm.kl.controller=adaptive",
-    "task.train.limit=400",
     "task.sampling.min_new_tokens=3",
     "task.sampling.max_new_tokens=12",
     "task.sampling.temperature=0.8",
@@ -79,7 +78,8 @@ def finished(ray_cluster: None, models: dict[str, Path], tmp_path_factory: pytes
     """The folder of an uninterrupted run of four steps with checkpoints after two and four."""
     runs = tmp_path_factory.mktemp("runs")
     gold = f"eval.gold.path={models['gpt2_reward']}"
-    return train(load(overrides(models, runs, "trainer.steps=4", "trainer.checkpoint_every=2", "name=whole", gold)))
+    more = ("trainer.steps=4", "trainer.checkpoint_every=2", "task.train.limit=400", "name=whole", gold)
+    return train(load(overrides(models, runs, *more)))
 
 
 def metrics_of(run: Path) -> list[dict[str, float]]:
@@ -327,7 +327,14 @@ def test_a_python_function_is_the_reward_and_one_that_fails_ends_the_run_and_nam
         f"model.reward.function={tmp_path}/mine.py:vowels",
         f"model.reward.options.broken={run}/metrics.jsonl",
     ]
-    more = ["cluster.reward.actors=2", "credit=scar_word", "trainer.steps=2", "name=broken", "eval.every=0"]
+    more = [
+        "task.train.limit=400",
+        "cluster.reward.actors=2",
+        "credit=scar_word",
+        "trainer.steps=2",
+        "name=broken",
+        "eval.every=0",
+    ]
     config = load(overrides(models, tmp_path, *function, *more))
     failed = r"^8 of 8 responses could not be scored: prompt \d+, sample 0 \('.*'\): .*/mine\.py:vowels returned nan; "
     with pytest.raises(SampleFailed, match=failed):
@@ -346,7 +353,8 @@ def processes_of(session: int) -> list[str]:
 
 
 def test_ctrl_c_writes_a_checkpoint_and_leaves_no_process_behind(models: dict[str, Path], tmp_path: Path) -> None:
-    arguments = overrides(models, tmp_path, "name=stopped", "trainer.steps=100000", "trainer.checkpoint_every=100000")
+    more = ("trainer.steps=100000", "trainer.checkpoint_every=100000", "task.train.limit=400", "name=stopped")
+    arguments = overrides(models, tmp_path, *more)
     process = scar_ray(["train", *arguments])
     run = tmp_path / "stopped"
     deadline = time.monotonic() + 300

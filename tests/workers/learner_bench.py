@@ -20,7 +20,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from scar_ray.config.schema import AlgorithmConfig, ClusterConfig, LearnerConfig, ModelConfig, Sampling
 from scar_ray.trainer.protocols import PPOBatch, Sequences
 from scar_ray.workers.addresses import free_address
-from scar_ray.workers.environment import actor_env
+from scar_ray.workers.environment import learner_env
 from scar_ray.workers.learner import LearnerOptions, LearnerRank
 from scar_ray.workers.learner_group import RayLearner
 from scar_ray.workers.objective import MiniBatch
@@ -67,7 +67,7 @@ class DoomedRank(LearnerRank):
 def new_actors(ranks: int, actor_class: type, *arguments: Any) -> list[Any]:
     """Actors of the given class with the environment of the product: rank, the arguments, the group's address."""
     here = Path(__file__).parent
-    environment = actor_env(ClusterConfig()) | importing_from(here, here.parent)
+    environment = learner_env(ClusterConfig()) | importing_from(here, here.parent)
     actor = ray.remote(actor_class).options(num_cpus=0.5, runtime_env={"env_vars": environment})
     address = free_address()
     return [actor.remote(rank, *arguments, address) for rank in range(ranks)]

@@ -13,7 +13,7 @@ from scar_ray.config.placement import alone, placement
 from scar_ray.config.schema import Config, SupervisedCommand
 from scar_ray.workers import deepspeed_engine as ds
 from scar_ray.workers.cluster import Starter, bundle_order, end, reserve, session, wait_ready
-from scar_ray.workers.environment import actor_env, importing
+from scar_ray.workers.environment import importing, learner_env
 from scar_ray.workers.errors import ActorFailed, explain
 from scar_ray.workers.supervised import train
 from scar_ray.workers.supervised.folder import Halted, Log
@@ -112,7 +112,7 @@ def train_on_ranks(
         try:
             address = starter.address(role)
             for rank in range(role.actors):
-                options = starter.options(role, rank, actor_env(config.cluster), max_concurrency=2)
+                options = starter.options(role, rank, learner_env(config.cluster), max_concurrency=2)
                 actor = ray.remote(SupervisedRank).options(**options)
                 handles[f"learner-{rank}"] = actor.remote(rank, config, command, folder, new_log, address)
             wait_ready(handles)
