@@ -73,14 +73,15 @@ def test_demonstrated_mistakes_are_as_many_as_asked_and_what_follows_goes_on_fro
 
 
 def test_demonstrations_have_the_mistakes_that_the_task_asks_for() -> None:
-    whole, some = (
-        load_demonstrations(load(["task=arithmetic", f"task.mistakes={share}"]).task, "train") for share in (0, 0.3)
+    whole, some, again = (
+        load_demonstrations(load(["task=arithmetic", "task.train.limit=2000", f"task.mistakes={share}"]).task, "train")
+        for share in (0, 0.3, 0.3)
     )
+    assert len(whole) == 2000
     assert [one.prompt for one in whole] == [one.prompt for one in some]
     rewards = [np.mean(correct([Sample(one.prompt, one.completion, {}) for one in rows])) for rows in (whole, some)]
     assert rewards[0] == 1.0
     assert 0.2 < rewards[1] < 0.6
-    again = load_demonstrations(load(["task=arithmetic", "task.mistakes=0.3"]).task, "train")
     assert some == again
 
 
