@@ -31,9 +31,9 @@ def nodes() -> Iterator[Nodes]:
     """A cluster of one node with 2 CPUs, and a cache of its own in which the demo's models are."""
     folder = Path(tempfile.mkdtemp(prefix="sr", dir="/tmp"))
     cluster = Nodes(folder)
-    fill_cache(folder)
     cluster.environment |= {"XDG_CACHE_HOME": str(folder), "VLLM_CACHE_ROOT": str(Path.home() / ".cache/vllm")}
     try:
+        fill_cache(folder)
         cluster.start_head(cpus=2)
         yield cluster
     finally:
